@@ -1,0 +1,176 @@
+"""What a running server leaves so that it can be found: the format, and nothing else.
+
+Two texts carry a `Beacon`: the state file of the server, and the ready line that a
+starting server prints through SSH, found among whatever else the host prints by a
+nonce.  Credentials travel beside it, never in it: the beacon may be shown to anybody,
+credentials only to the user.  Pure: no file is opened here, no clock is read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+__all__ = [
+    "FILE_FORMAT",
+    "Beacon",
+    "Credentials",
+    "beacon_name",
+    "credentials_name",
+    "find_ready_line",
+    "ready_line",
+    "state_directory",
+]
+
+FILE_FORMAT = 1  # raised when an old reader could misread a new file
+MAX_BEACON_BYTES = 16 * 1024  # a real one has about 700; more is garbage, not a beacon
+READY_WORD = "SMARTSIM-BRIDGE-READY"
+
+
+@dataclass(frozen=True)
+class Beacon:
+    """Where one server is, and how to tell it from the leftovers of another.
+
+    `boot_id`, `pid` and `pid_start` (clock ticks since boot, field 22 of /proc/PID/stat)
+    together name one process of one boot of one host; a reused pid differs in `pid_start`.
+    """
+
+    host: str
+    boot_id: str
+    uid: int
+    pid: int
+    pid_start: int
+    version: str
+    protocol: int
+    socket: str  # unix socket on `host`
+    endpoints: tuple[str, ...] = ()  # ZMQ, "tcp://127.0.0.1:41234"; empty without pyzmq
+    server_key: str = ""  # CURVE public key, Z85
+    python: str = ""
+    zmq: str = ""  # pyzmq's version; empty where it could not be imported
+    why_no_zmq: str = ""
+    state_dir: str = ""
+    log: str = ""
+    started: float = 0.0  # seconds since the epoch, the head's clock
+
+    def to_json(self) -> str:
+        """One line of JSON, the content of the state file."""
+        return json.dumps({"format": FILE_FORMAT, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Beacon:
+        """Raises ValueError for anything that is not a beacon of a format we read."""
+        content = _object(text)
+        if content.get("format") != FILE_FORMAT:
+            raise ValueError(f"beacon format {content.get('format')!r}, we read {FILE_FORMAT}")
+        return _build(cls, content)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """TCP ports of the endpoints, in their order, each once."""
+        ports = (int(endpoint.rpartition(":")[2]) for endpoint in self.endpoints)
+        return tuple(dict.fromkeys(ports))
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """CURVE keys (Z85, 40 characters) that make a client one of the server's user."""
+
+    server_key: str
+    client_key: str
+    client_secret: str = field(repr=False)
+
+    def to_json(self) -> str:
+        """One line of JSON, for a 0600 file or an encrypted channel only."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Credentials:
+        """Raises ValueError for anything else."""
+        credentials = _build(cls, _object(text))
+        keys = (credentials.server_key, credentials.client_key, credentials.client_secret)
+        if any(len(key) != 40 for key in keys):
+            raise ValueError("a CURVE key has 40 characters")
+        return credentials
+
+
+def beacon_name(host: str, boot_id: str) -> str:
+    """File name: hosts share the directory through the home, boots follow each other."""
+    return f"{_safe(host)}-{_safe(boot_id)[:8]}.json"
+
+
+def credentials_name(host: str, boot_id: str) -> str:
+    """File name of the credentials beside `beacon_name`."""
+    return f"{_safe(host)}-{_safe(boot_id)[:8]}.key"
+
+
+def state_directory(home: str, chosen: str = "") -> str:
+    """Where beacons lie: `chosen`, else one fixed place in the home.
+
+    XDG_STATE_HOME is not consulted on purpose: it differs between a login shell, a batch
+    job and a notebook of one user, and then they would not find each other's servers.
+    """
+    return chosen or home.rstrip("/") + "/.local/state/smartsim-bridge"
+
+
+def ready_line(nonce: str, beacon: Beacon, credentials: Credentials | None) -> str:
+    """The one line that says: the server is up, here it is."""
+    keys = credentials.to_json() if credentials else "null"
+    return f"{READY_WORD} {nonce} {beacon.to_json()} {keys}"
+
+
+def find_ready_line(text: str, nonce: str) -> tuple[Beacon, Credentials | None] | None:
+    """The beacon in what a host printed, or None while it is not there.
+
+    The line must carry our nonce: rc files and banners may print anything, even an
+    old ready line.  Raises ValueError where our line is there and broken.
+    """
+    opening = f"{READY_WORD} {nonce} "
+    for line in text.splitlines():
+        _, found, rest = line.partition(opening)
+        if found:
+            return _parse_ready(rest)
+    return None
+
+
+def _parse_ready(rest: str) -> tuple[Beacon, Credentials | None]:
+    _, end = json.JSONDecoder().raw_decode(rest)
+    beacon, keys = Beacon.from_json(rest[:end]), rest[end:].strip()
+    return beacon, None if keys == "null" else Credentials.from_json(keys)
+
+
+def _object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_BEACON_BYTES:
+        raise ValueError(f"{len(text)} bytes are no beacon")
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def _build(cls: type[Any], content: dict[str, Any]) -> Any:
+    """Known fields only (newer servers may add some), each of its declared type."""
+    values: dict[str, Any] = {}
+    for declared in fields(cls):
+        if declared.name not in content:
+            continue
+        values[declared.name] = _typed(declared.name, str(declared.type), content[declared.name])
+    try:
+        return cls(**values)
+    except TypeError as missing:
+        raise ValueError(str(missing)) from None
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name}: not a list of strings")
+        return tuple(value)
+    wanted: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(kind, (str,))
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(f"{name}: {value!r} is not of type {kind}")
+    return value
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
