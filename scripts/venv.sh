@@ -1,0 +1,97 @@
+# Sourced by the other scripts: finds a Python, makes virtual environments, finds tools.
+# Expects to be in the root of the clone.  bash only.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# What a good command prints is noise, what a failing one prints is the reason.
+quietly() {
+    local log status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || status=$?
+    ((status == 0)) || cat "$log" >&2
+    rm -f "$log"
+    return "$status"
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1
+}
+
+# The interpreter for a new venv: $PYTHON, else the first on PATH that is 3.9 or newer.
+find_python() {
+    local name found
+    if [[ -n ${PYTHON:-} ]]; then
+        is_new_enough "$PYTHON" && { printf '%s\n' "$PYTHON"; return; }
+        say "PYTHON=$PYTHON is not a Python of 3.9 or newer."
+        return 1
+    fi
+    for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
+        while read -r found; do
+            is_new_enough "$found" && { printf '%s\n' "$found"; return; }
+        done < <(type -ap "$name")
+    done
+    say "No Python of 3.9 or newer on PATH: install one, or name it with PYTHON=/path/to/python3."
+    return 1
+}
+
+is_root_with_apt() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
+
+# Debian keeps the package lists out of its images, so install fails until they are fetched.
+apt_install() {
+    local try=(env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@")
+    "${try[@]}" >/dev/null 2>&1 && return
+    quietly apt-get update -qq && quietly "${try[@]}"
+}
+
+# Debian's python3 comes without ensurepip, which venv needs.
+ensure_venv_module() {
+    local python=$1 version
+    "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 && return
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if is_root_with_apt; then
+        say "Installing python$version-venv ..."
+        apt_install "python$version-venv" && "$python" -c 'import venv, ensurepip' 2>/dev/null && return
+    fi
+    say "$python cannot make virtual environments: its venv module is missing."
+    say "On Debian and Ubuntu: apt-get install python$version-venv; or choose another with PYTHON=."
+    return 1
+}
+
+# make_venv DIR WHAT: a venv in DIR with WHAT installed from this clone, editable.  One that
+# is there is kept; pip runs again only when pyproject.toml or WHAT has changed since.
+make_venv() {
+    local dir=$1 what=$2 python stamp=$1/.installed
+    if [[ -f $stamp && ! pyproject.toml -nt $stamp && $(<"$stamp") == "$PWD $what" ]]; then
+        return
+    fi
+    if [[ ! -x $dir/bin/python ]] || ! is_new_enough "$dir/bin/python"; then
+        python=$(find_python)
+        ensure_venv_module "$python"
+        say "Making $dir with $python ..."
+        quietly "$python" -m venv --clear "$dir"
+    fi
+    say "Installing $what into $dir ..."
+    quietly "$dir/bin/python" -m pip --disable-pip-version-check install --quiet -e "$what"
+    printf '%s' "$PWD $what" >"$stamp"
+}
+
+has_all() {
+    local dir=$1 tool
+    shift
+    for tool in "$@"; do
+        [[ -x $dir/$tool ]] || return 1
+    done
+}
+
+# Puts the first place that has all the named tools in front of PATH.
+use_first_with() {
+    local dir place
+    for place in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin}" "$PWD/.venv-dev/bin" "$PWD/.venv/bin"; do
+        if [[ -n $place ]] && has_all "$place" "$@"; then
+            PATH="$place:$PATH"
+            return
+        fi
+    done
+    dir=$(dirname "$(command -v "$1" || echo /nowhere/x)")
+    has_all "$dir" "$@"
+}
