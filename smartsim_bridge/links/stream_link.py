@@ -1,0 +1,162 @@
+"""Links over byte streams: unix sockets, and any connected socket that somebody made.
+
+A unix socket is for its owner alone: the file is 0600 in a 0700 directory, and the uid
+of whoever connects is asked of the kernel (SO_PEERCRED) before a byte is read.  Must not
+know what the messages mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
+
+from ..errors import HandshakeFailed, LinkLost, NobodyListening, PeerMisbehaved
+from ..protocol import codec, framing
+from ..protocol.messages import Message
+from .link import Link, LinkInfo, Mailbox
+
+__all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket"]
+
+_CLOSE_SECONDS = 2.0  # for what was sent to leave; a peer that does not read gets no more
+
+
+class StreamLink(asyncio.Protocol, Link):
+    """One connected byte stream."""
+
+    def __init__(self, peer: str, on_connected: Callable[[StreamLink], None] | None = None) -> None:
+        self.info = LinkInfo("stream", peer)
+        self._mailbox = Mailbox()
+        self._cutter = framing.Cutter()
+        self._on_connected = on_connected
+        self._transport: asyncio.Transport | None = None
+        self._gone = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._on_connected is not None:
+            self._on_connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frames in self._cutter.feed(data):
+                self._mailbox.put(codec.decode(frames))
+        except PeerMisbehaved as fault:
+            self.cut(fault)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = f": {exc}" if exc else ""
+        self._mailbox.close(LinkLost(f"The peer closed the connection{why}", host=self.info.peer))
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def send(self, message: Message) -> None:
+        if self._mailbox.fault is not None:
+            raise self._mailbox.fault
+        if self._transport is not None:
+            self._transport.write(framing.pack(codec.encode(message)))
+
+    async def receive(self) -> Message:
+        return await self._mailbox.take()
+
+    async def close(self) -> None:
+        self._mailbox.close(LinkLost("The link was closed", host=self.info.peer))
+        if self._transport is None:
+            return
+        self._transport.close()
+        await asyncio.wait([self._gone], timeout=_CLOSE_SECONDS)
+        self._transport.abort()
+
+    def cut(self, fault: LinkLost) -> None:
+        self._mailbox.close(fault)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class StreamListener:
+    """Listens on a unix socket and hands on a link for each connection of the same user."""
+
+    def __init__(self, on_link: Callable[[StreamLink], None]) -> None:
+        self._on_link = on_link
+        self._server: asyncio.AbstractServer | None = None
+        self._path = ""
+
+    async def listen(self, path: str) -> None:
+        """Binds `path`, in a directory that the caller checked; raises OSError.
+
+        A socket file that is already there is removed: the caller holds the lock that says
+        nobody serves it.
+        """
+        self._path = path
+        _unlink(path)
+        # Bound here and not by asyncio, so that the file never has a wider mode than 0600.
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(before)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, sock=listening)
+
+    def _accept(self) -> StreamLink:
+        return StreamLink("unix socket", self._connected)
+
+    def _connected(self, link: StreamLink) -> None:
+        transport = link._transport
+        uid = None if transport is None else peer_uid(transport.get_extra_info("socket"))
+        if uid not in (None, os.getuid()):
+            link.cut(PeerMisbehaved(f"uid {uid} connected to a socket of uid {os.getuid()}"))
+            return
+        self._on_link(link)
+
+    async def close(self) -> None:
+        """Stops listening and removes the socket; links live on."""
+        if self._server is not None:
+            self._server.close()
+            _unlink(self._path)
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """Who is at the other end, as the kernel says; None where it cannot be asked.
+
+    Only Linux has SO_PEERCRED; elsewhere the 0700 directory alone keeps others out.
+    """
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, size))
+    return int(uid)
+
+
+async def connect_unix(path: str) -> StreamLink:
+    """A link to the server at `path`; raises NobodyListening, HandshakeFailed."""
+    loop = asyncio.get_running_loop()
+    try:
+        _, link = await loop.create_unix_connection(lambda: StreamLink(path), path)
+    except (FileNotFoundError, ConnectionRefusedError) as absent:
+        raise NobodyListening(
+            f"No server at the unix socket {path} ({absent.strerror})", step="local"
+        ) from None
+    except OSError as refused:
+        raise HandshakeFailed(f"Cannot connect to {path}: {refused}", step="local") from None
+    return link
+
+
+async def link_on_socket(connected: socket.socket, peer: str) -> StreamLink:
+    """A link over a socket that is connected already; the link owns it from now on."""
+    connected.setblocking(False)
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_connection(lambda: StreamLink(peer), sock=connected)
+    return link
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
