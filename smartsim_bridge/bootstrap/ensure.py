@@ -1,0 +1,161 @@
+"""Finds the user's server on a head, or puts one there: probe, plan, upload, launch.
+
+The only room that knows the order.  It may be called at any time and by any number of
+clients at once: the far half is stored atomically under a name of its own, and the server
+itself sees to it that there is one.  Used by `client`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+
+from smartsim_bridge.bootstrap.artifact import Artifact, build
+from smartsim_bridge.bootstrap.facts import Facts
+from smartsim_bridge.bootstrap.host import Host
+from smartsim_bridge.bootstrap.launch import launch
+from smartsim_bridge.bootstrap.plan import LookAgain, Start, Use, Wish, plan
+from smartsim_bridge.bootstrap.probe import probe
+from smartsim_bridge.bootstrap.upload import upload
+from smartsim_bridge.deadline import Deadline
+from smartsim_bridge.protocol.beacon import Beacon, Credentials
+from smartsim_bridge.stages import Journey
+
+__all__ = ["Found", "ensure_server", "find_server"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A server that runs.  `started` tells whether it did not before this call."""
+
+    beacon: Beacon
+    credentials: Credentials | None
+    started: bool
+    facts: Facts = field(repr=False)
+
+
+def ensure_server(
+    host: Host,
+    *,
+    autostart: bool = True,
+    python: str | None = None,
+    prelude: str | None = None,
+    state_dir: str | None = None,
+    port: int | None = None,
+    distrust: int | None = None,
+    deadline: Deadline,
+    journey: Journey,
+) -> Found:
+    """The user's server on `host`, started if none runs and `autostart` allows it.
+
+    `distrust` is the pid of a server that an earlier call found and that does not answer.
+    Raises ProbeFailed, NoServer, NoUsablePython, UploadFailed or LaunchFailed, and what
+    `host.execute` raises.
+    """
+    errand = _Errand(host, python or "", prelude or "", state_dir or "", deadline, journey)
+    wish = Wish(
+        spelled=host.target.spelled,
+        artifact=errand.artifact.name,
+        autostart=autostart,
+        python=python or "",
+        port=port or 0,
+        distrust=distrust,
+    )
+    facts = errand.probe()
+    decided = plan(facts, wish)
+    if isinstance(decided, LookAgain):
+        facts = errand.probe(search=True)
+        decided = plan(facts, wish)
+    if isinstance(decided, Use):
+        return Found(decided.beacon, decided.credentials, started=False, facts=facts)
+    assert isinstance(decided, Start)  # a probe that searched leaves nothing to look for
+    return errand.start(decided, facts)
+
+
+def find_server(
+    host: Host,
+    *,
+    prelude: str | None = None,
+    state_dir: str | None = None,
+    deadline: Deadline,
+    journey: Journey,
+) -> Found:
+    """The user's server on `host`.  Raises NoServer where none runs; changes nothing there."""
+    return ensure_server(
+        host,
+        autostart=False,
+        prelude=prelude,
+        state_dir=state_dir,
+        deadline=deadline,
+        journey=journey,
+    )
+
+
+class _Errand:
+    """What the steps of one call share; the nonce marks the answers of this call."""
+
+    def __init__(
+        self,
+        host: Host,
+        python: str,
+        prelude: str,
+        state_dir: str,
+        deadline: Deadline,
+        journey: Journey,
+    ) -> None:
+        self.artifact: Artifact = build()
+        self._host = host
+        self._python = python
+        self._prelude = prelude
+        self._state_dir = state_dir
+        self._nonce = secrets.token_hex(12)
+        self._deadline = deadline
+        self._journey = journey
+
+    def probe(self, *, search: bool = False) -> Facts:
+        return probe(
+            self._host,
+            nonce=self._nonce,
+            prelude=self._prelude,
+            python=self._python,
+            state_dir=self._state_dir,
+            artifact=self.artifact.name,
+            size=self.artifact.size,
+            search=search,
+            deadline=self._deadline,
+            journey=self._journey,
+        )
+
+    def start(self, decided: Start, facts: Facts) -> Found:
+        step = decided.launch
+        if decided.upload is not None:
+            path = upload(
+                self._host,
+                decided.upload,
+                self.artifact,
+                nonce=self._nonce,
+                prelude=self._prelude,
+                deadline=self._deadline,
+                journey=self._journey,
+            )
+            step = replace(step, path=path, state_dir=_state_directory_of(path))
+        beacon, credentials = launch(
+            self._host,
+            step,
+            nonce=self._nonce,
+            prelude=self._prelude,
+            deadline=self._deadline,
+            journey=self._journey,
+        )
+        return Found(beacon, credentials, started=not _was_there(beacon, facts), facts=facts)
+
+
+def _state_directory_of(path: str) -> str:
+    """DIRECTORY of DIRECTORY/far/NAME: where the far half fits, the server's state does too."""
+    return path.rsplit("/", 2)[0]
+
+
+def _was_there(beacon: Beacon, facts: Facts) -> bool:
+    """Whether the probe had seen this very process, and it was passed over."""
+    this = f'"pid":{beacon.pid},'
+    return any(found.start == beacon.pid_start and this in found.text for found in facts.beacons)

@@ -1,0 +1,63 @@
+"""What a host says besides the answer: banners, start-up files, error messages.
+
+Kept because it usually names the fault, and kept small and harmless because it ends on
+the user's terminal: bounded, control characters escaped, nothing secret.
+"""
+
+from __future__ import annotations
+
+from smartsim_bridge.bootstrap.host import Answer
+from smartsim_bridge.protocol.beacon import READY_WORD
+
+__all__ = ["clean", "explain", "noise_of"]
+
+MAX_LINES = 30  # a motd is longer and says less; the end of it is nearest to the fault
+MAX_LINE = 300  # characters; more is a data dump
+MAX_BYTES = 64 * 1024  # looked at, from the end
+
+_SECRET = (READY_WORD, "client_secret")
+
+# What start-up files and forced commands are known to say, and what it means for the user.
+_SAYINGS = (
+    ("currently not available", "The account has no login shell there: ask the site."),
+    ("nologin", "The account has no login shell there: ask the site."),
+    ("interactive", "The site lets this account log in by hand only: ask for command access."),
+    ("command not allowed", "The site restricts what this key or account may run."),
+    ("rejected", "The site restricts what this key or account may run."),
+    ("expired", "Log in once with ssh and renew the password."),
+    ("no space left", "The disk is full: free space, or choose another state_dir=."),
+    ("quota", "The quota is used up: free space, or choose another state_dir=."),
+    ("fork", "The account has too many processes there: end some."),
+)
+
+
+def noise_of(answer: Answer, *, stdout: str | None = None) -> str:
+    """Both streams as indented lines; `stdout` where only a part of it is noise."""
+    said = _decode(answer.stdout) if stdout is None else stdout
+    return clean(said + "\n" + _decode(answer.stderr))
+
+
+def clean(text: str) -> str:
+    """The last lines of `text`, safe to print and without the lines that carry keys."""
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [line for line in lines if line and not any(word in line for word in _SECRET)]
+    skipped = len(kept) - MAX_LINES
+    shown = [f"  {_escape(line)}" for line in kept[-MAX_LINES:]]
+    return "\n".join([f"  ... {skipped} lines before", *shown] if skipped > 0 else shown)
+
+
+def explain(noise: str) -> str | None:
+    """Advice for noise that we have met before."""
+    lowered = noise.lower()
+    return next((advice for saying, advice in _SAYINGS if saying in lowered), None)
+
+
+def _decode(raw: bytes) -> str:
+    return raw[-MAX_BYTES:].decode("utf-8", "backslashreplace")
+
+
+def _escape(line: str) -> str:
+    cut = line if len(line) <= MAX_LINE else line[:MAX_LINE] + " ..."
+    return "".join(
+        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut
+    )

@@ -1,0 +1,209 @@
+# Asks a host what is there: directories, servers that run, Pythons.  POSIX sh.
+#
+# Expects: nonce chosen python artifact size full (all may be empty but the nonce) and
+# prelude_status.  Answers with key=value lines between two marker lines; `beacon` and
+# `python` open a record that the lines after them belong to.  Whatever else appears on
+# stdout, before, after or in between, is noise and belongs to the host, not to us.
+
+LC_ALL=C
+set -f
+
+say() {
+    case $2 in
+        *[![:print:]]*)
+            printf '%s %s=' "$nonce" "$1"
+            printf '%s' "$2" | tr '[:cntrl:]' ' '
+            echo
+            ;;
+        *) printf '%s %s=%s\n' "$nonce" "$1" "$2" ;;
+    esac
+}
+
+# Leaves the beginning of a file in `text`: more than 16 KiB is no beacon, and a state
+# directory may hold anything.
+read_file() {
+    { text=$(dd bs=16400 count=1 <"$1"); } 2>/dev/null
+}
+
+is_ours() {
+    [ -O "$1" ] && [ ! -L "$1" ]
+}
+
+is_number() {
+    case $1 in '' | *[!0-9]* | ??????????????????*) return 1 ;; esac
+}
+
+say_host() {
+    set -- $(uname -snm)
+    host=$2
+    say system "$1"
+    say host "$2"
+    say arch "$3"
+    boot_id=
+    [ -r /proc/sys/kernel/random/boot_id ] && read -r boot_id </proc/sys/kernel/random/boot_id
+    say boot_id "$boot_id"
+    uid=$(id -u)
+    say uid "$uid"
+    say user "${USER:-${LOGNAME:-$(id -un)}}"
+    say home "$HOME"
+    say ssh_connection "${SSH_CONNECTION:-}"
+    say prelude_status "$prelude_status"
+}
+
+# --- directories --------------------------------------------------------------------------
+
+choose_state() {
+    state=${chosen:-${SMARTSIM_BRIDGE_STATE_DIR:-${HOME%/}/.local/state/smartsim-bridge}}
+    case $state in
+        /*) ;;
+        '~/'*) state=${HOME%/}/${state#??} ;;
+        *) state=${HOME%/}/$state ;;
+    esac
+}
+
+# Whether the directory, or the nearest one above that exists, lets us write.
+can_have() {
+    nearest=$1
+    while [ ! -e "$nearest" ] && [ -n "$nearest" ]; do nearest=${nearest%/*}; done
+    [ -d "${nearest:-/}" ] && [ -w "${nearest:-/}" ] && [ -x "${nearest:-/}" ]
+}
+
+say_directories() {
+    choose_state
+    say state_dir "$state"
+    if can_have "$state"; then say state_writable yes; else say state_writable no; fi
+    for directory in "$state" "/var/tmp/smartsim-bridge-$uid" "/tmp/smartsim-bridge-$uid"; do
+        [ -d "$directory" ] || continue
+        [ "$directory" = "$state" ] || is_ours "$directory" || continue
+        say_servers "$directory/servers"
+        say_artifact "$directory/far/$artifact"
+    done
+}
+
+say_artifact() {
+    [ -n "$artifact" ] && [ -f "$1" ] && is_ours "$1" || return 0
+    [ "$(($(wc -c <"$1")))" = "$size" ] && say artifact "$1"
+}
+
+# --- servers ------------------------------------------------------------------------------
+
+found_live=no
+
+say_servers() {
+    [ -d "$1" ] || return 0
+    name=$host
+    case $host in *[!A-Za-z0-9._-]*) name=$(printf %s "$host" | tr -c 'A-Za-z0-9._-' _) ;; esac
+    set +f
+    for beacon in "$1/$name"-*.json; do
+        set -f
+        [ -f "$beacon" ] && is_ours "$beacon" && say_server "$beacon"
+    done
+    set -f
+}
+
+say_server() {
+    say beacon "$1"
+    read_file "$1"
+    say beacon_text "$text"
+    say_process "$text"
+    key=${1%.json}.key
+    [ -f "$key" ] && is_ours "$key" && read_file "$key" && say beacon_key "$text"
+}
+
+# Whether the process of this beacon lives; a pid may since belong to another.
+say_process() {
+    pid=$(number_in "$1" pid)
+    if ! is_number "$pid" || [ "$pid" -le 1 ] || ! kill -0 "$pid" 2>/dev/null; then
+        say beacon_alive no
+        return
+    fi
+    start=$(start_of "$pid")
+    say beacon_alive yes
+    say beacon_start "$start"
+    case $1 in
+        *"\"boot_id\":\"$boot_id\""*)
+            [ "$start" = "$(number_in "$1" pid_start)" ] && found_live=yes ;;
+    esac
+}
+
+number_in() {
+    case $1 in *"\"$2\":"*) ;; *) return ;; esac
+    set -- "${1#*"\"$2\":"}"
+    echo "${1%%[!0-9]*}"
+}
+
+# Field 22.  The second field is the program's name in parentheses, and may itself hold
+# spaces and parentheses, so counting starts behind the last one.
+start_of() {
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
+    set -- ${stat##*) }
+    [ $# -ge 20 ] || return
+    shift 19
+    echo "$1"
+}
+
+# --- Pythons ------------------------------------------------------------------------------
+
+# Understood by Python 2 as well.  The directory we are in must not lend it modules.
+# Its exit status: 0 can do everything, 3 can serve without ZMQ, 4 is too old.
+question='import sys
+if sys.path and sys.path[0] == "":
+    del sys.path[0]
+version = ".".join(str(part) for part in sys.version_info[:3])
+zmq, why, status = "", "", 4
+if sys.version_info >= (3, 9):
+    status = 3
+    try:
+        import zmq as module
+        if module.has("curve"):
+            zmq, status = module.__version__, 0
+        else:
+            why = "pyzmq was built without CURVE"
+    except Exception as error:
+        why = str(error) or type(error).__name__
+sys.stdout.write("\nPYTHON|%s|%s|%s\n" % (version, zmq, why.replace("\n", " ")))
+sys.stdout.flush()
+sys.exit(status)'
+
+seen=:
+
+# Tries one; 0 where the search may end with it.
+try_python() {
+    path=$(command -v "$1" 2>/dev/null) || return 1
+    case $path in /*) ;; *) return 1 ;; esac
+    case $seen in *":$path:"*) return 1 ;; esac
+    seen=$seen$path:
+    said=$("$path" -c "$question" 2>&1)
+    status=$?
+    say python "$path"
+    say python_status "$status"
+    say python_said "$said"
+    return "$status"
+}
+
+say_pythons() {
+    case $python in
+        '~/'*) python=${HOME%/}/${python#??} ;;
+    esac
+    if [ -n "$python" ]; then
+        try_python "$python"
+        return
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python3.9 \
+        /usr/bin/python3 /usr/libexec/platform-python "${HOME%/}/.local/bin/python3" python; do
+        try_python "$candidate" && return
+    done
+}
+
+answer() {
+    printf '\n%s-BEGIN\n' "$nonce"
+    say_host
+    say_directories
+    if [ "$found_live" = no ] || [ -n "$full" ]; then
+        say searched yes
+        say_pythons
+    else
+        say searched no
+    fi
+    printf '%s-END\n' "$nonce"
+}

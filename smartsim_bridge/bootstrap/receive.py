@@ -1,0 +1,84 @@
+"""The end of the upload that runs on the head: takes the far half from stdin.
+
+Sent as the text of `python -I -S -c`, so it must be whole in itself, standard library
+only, and run on Python 3.9.  Arguments: nonce, file name, size, SHA-256, directories.
+The content comes in base64, because it travels inside a shell script.  It answers with
+one line, `NONCE STORED path` or `NONCE REFUSED why`, and leaves no half-written file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Sequence
+
+
+def receive(name: str, size: int, digest: str, directories: Sequence[str], encoded: bytes) -> str:
+    """Stores the file in the first directory that takes it; its path.
+
+    Raises ValueError where it arrived broken, OSError with the fault of every directory.
+    """
+    content = base64.b64decode(encoded)
+    if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{len(content)} bytes arrived, and they are not what was sent")
+    faults = []
+    for directory in directories:
+        try:
+            return store(content, private_directory(directory), name)
+        except OSError as error:  # noqa: PERF203 - three directories at most
+            faults.append(f"{directory}: {error.strerror or error}")
+    raise OSError("; ".join(faults))
+
+
+def private_directory(directory: str) -> str:
+    """`directory`/far, made where it is missing; refused where others could write to it."""
+    os.makedirs(directory, 0o700, exist_ok=True)
+    folder = os.path.join(directory, "far")
+    os.makedirs(folder, 0o700, exist_ok=True)
+    for place in (directory, folder):
+        found = os.lstat(place)
+        # In /tmp a link could lead anywhere; in the home the user may have moved things.
+        if stat.S_ISLNK(found.st_mode) and os.stat(os.path.dirname(place)).st_mode & 0o002 == 0:
+            found = os.stat(place)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise OSError("not a directory of ours")
+        if found.st_mode & 0o022:
+            raise OSError("others can write to it")
+    return folder
+
+
+def store(content: bytes, folder: str, name: str) -> str:
+    """All of it under its name, or nothing: written beside it, synced, then renamed."""
+    path = os.path.join(folder, name)
+    draft = f"{path}.{os.getpid()}.part"
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            # A crash must not leave the right name and size around the wrong bytes.
+            os.fsync(file.fileno())
+        os.rename(draft, path)
+    except BaseException:
+        if os.path.exists(draft):
+            os.unlink(draft)
+        raise
+    return path
+
+
+def main(nonce: str, name: str, size: str, digest: str, *directories: str) -> int:
+    """Exit status 0 if the file is there."""
+    try:
+        path = receive(name, int(size), digest, directories, sys.stdin.buffer.read())
+    except (OSError, ValueError) as error:
+        sys.stdout.write(f"\n{nonce} REFUSED {error}\n")
+        return 1
+    sys.stdout.write(f"\n{nonce} STORED {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
