@@ -17,19 +17,31 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1
 }
 
-# The interpreter for a new venv: $PYTHON, else the first on PATH that is 3.9 or newer.
+can_make_venvs() { "$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+
+# The first Python on PATH that passes the named tests.
+first_python() {
+    local name found test
+    for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
+        while read -r found; do
+            for test in "$@"; do
+                "$test" "$found" || continue 2
+            done
+            printf '%s\n' "$found"
+            return
+        done < <(type -ap "$name")
+    done
+    return 1
+}
+
+# The interpreter for a new venv: $PYTHON, else one on PATH, better one that needs no more.
 find_python() {
-    local name found
     if [[ -n ${PYTHON:-} ]]; then
-        is_new_enough "$PYTHON" && { printf '%s\n' "$PYTHON"; return; }
+        is_new_enough "$PYTHON" && printf '%s\n' "$PYTHON" && return
         say "PYTHON=$PYTHON is not a Python of 3.9 or newer."
         return 1
     fi
-    for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
-        while read -r found; do
-            is_new_enough "$found" && { printf '%s\n' "$found"; return; }
-        done < <(type -ap "$name")
-    done
+    first_python is_new_enough can_make_venvs || first_python is_new_enough && return
     say "No Python of 3.9 or newer on PATH: install one, or name it with PYTHON=/path/to/python3."
     return 1
 }
@@ -43,14 +55,30 @@ apt_install() {
     quietly apt-get update -qq && quietly "${try[@]}"
 }
 
+# sshd is in a directory that only root has on PATH.
+has_sshd() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v sshd >/dev/null && command -v ssh >/dev/null
+}
+
+# Without starting it: the tests run their own sshd, on a port of their own.
+install_sshd() (
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    apt_install openssh-server openssh-client
+)
+
 # Debian's python3 comes without ensurepip, which venv needs.
 ensure_venv_module() {
     local python=$1 version
-    "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 && return
+    can_make_venvs "$python" && return
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     if is_root_with_apt; then
         say "Installing python$version-venv ..."
-        apt_install "python$version-venv" && "$python" -c 'import venv, ensurepip' 2>/dev/null && return
+        apt_install "python$version-venv" && can_make_venvs "$python" && return
     fi
     say "$python cannot make virtual environments: its venv module is missing."
     say "On Debian and Ubuntu: apt-get install python$version-venv; or choose another with PYTHON=."
@@ -58,10 +86,10 @@ ensure_venv_module() {
 }
 
 # make_venv DIR WHAT: a venv in DIR with WHAT installed from this clone, editable.  One that
-# is there is kept; pip runs again only when pyproject.toml or WHAT has changed since.
+# is there is kept; pip runs again only when pyproject.toml has changed since, or the clone has moved.
 make_venv() {
-    local dir=$1 what=$2 python stamp=$1/.installed
-    if [[ -f $stamp && ! pyproject.toml -nt $stamp && $(<"$stamp") == "$PWD $what" ]]; then
+    local dir=$1 what=$2 python stamp="$1/.installed${2#.}"
+    if [[ -f $stamp && ! pyproject.toml -nt $stamp && $(<"$stamp") == "$PWD" ]]; then
         return
     fi
     if [[ ! -x $dir/bin/python ]] || ! is_new_enough "$dir/bin/python"; then
@@ -72,7 +100,7 @@ make_venv() {
     fi
     say "Installing $what into $dir ..."
     quietly "$dir/bin/python" -m pip --disable-pip-version-check install --quiet -e "$what"
-    printf '%s' "$PWD $what" >"$stamp"
+    printf '%s' "$PWD" >"$stamp"
 }
 
 has_all() {
