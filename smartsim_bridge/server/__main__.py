@@ -1,0 +1,162 @@
+"""The far half's command line: `serve` and `relay`.
+
+Run by the bootstrap through SSH, or by a person through scripts/start_cmd_server.py.  The
+only place of the far half that reads the environment and prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+from .. import __version__
+from ..errors import CommandServerError, ServerAlreadyRuns
+from ..protocol.beacon import Beacon, Credentials, ready_line
+from .beacon_file import host_name
+from .detach import detached
+from .logbook import open_logbook
+from .places import STATE_VARIABLE, Places, choose_places
+from .relay import relay
+from .serve import IDLE_HOURS, Server, ServerOptions
+
+__all__ = ["main"]
+
+Say = Callable[[str], None]
+OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to be ready
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The exit status: 0, or 1 with one line on stderr saying what failed."""
+    arguments = _parser().parse_args(argv)
+    if arguments.what == "relay":
+        return relay(arguments.socket, arguments.nonce)
+    if arguments.detach:
+        # Absolute before the background process leaves the directory it was started in.
+        arguments.state_dir = arguments.state_dir and os.path.abspath(arguments.state_dir)
+        return detached(lambda say: _serve_detached(arguments, say))
+    return _serve_foreground(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="start_cmd_server", description="smartsim_bridge's command server."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    what = parser.add_subparsers(dest="what", required=True)
+    serve = what.add_parser("serve", help="run commands for this user's clients")
+    add_serve_options(serve)
+    serve.add_argument("--detach", action="store_true", help="run in the background")
+    serve.add_argument("--nonce", default="", help="marks the ready line")
+    passing = what.add_parser("relay", help="stdin and stdout to the server's unix socket")
+    passing.add_argument("socket")
+    passing.add_argument("--nonce", default="")
+    return parser
+
+
+def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
+    """The options of a server, for every program that starts one."""
+    parser.add_argument(
+        "--addr",
+        action="append",
+        metavar="ADDRESS",
+        help="address of this host to listen on (default 127.0.0.1); may be repeated",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=port, help=f"TCP port, 0: any free one (default {port})"
+    )
+    parser.add_argument("--state-dir", default="", help=f"default: ${STATE_VARIABLE}, or the home")
+    parser.add_argument(
+        "--idle-exit",
+        type=float,
+        default=IDLE_HOURS,
+        metavar="HOURS",
+        help="end after so long without client and command (default %(default)g)",
+    )
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError(f"{number} is no TCP port")
+    return number
+
+
+def _serve_foreground(arguments: argparse.Namespace) -> int:
+    try:
+        server, places = _make(arguments)
+        asyncio.run(_run(server, lambda beacon, _: print(_greeting(beacon), flush=True)))
+    except CommandServerError as fault:
+        sys.stderr.write(f"smartsim-bridge: {fault}\n")
+        return 1
+    return 0
+
+
+def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
+    def ready(beacon: Beacon, credentials: Optional[Credentials]) -> None:
+        say("+" + ready_line(arguments.nonce, beacon, credentials) + "\n")
+
+    try:
+        server, places = _make(arguments)
+        open_logbook(os.path.join(places.logs, f"{host_name()}.log"))
+        _run_or_find(server, ready)
+    except CommandServerError as fault:
+        say(f"-smartsim-bridge: {fault}\n")
+        return 1
+    return 0
+
+
+def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
+    places = choose_places(os.environ, arguments.state_dir)
+    addresses = tuple(dict.fromkeys(arguments.addr or ["127.0.0.1"]))
+    options = ServerOptions(__version__, addresses, arguments.port, arguments.idle_exit * 3600)
+    return Server(options, places, os.environ), places
+
+
+def _run_or_find(server: Server, ready: Callable[[Beacon, Optional[Credentials]], None]) -> None:
+    """Becomes the server, or finds the one that a racing starter has become."""
+    end = time.monotonic() + OTHER_STARTS_SECONDS
+    while True:
+        try:
+            asyncio.run(_run(server, ready))
+            return
+        except ServerAlreadyRuns:
+            found = server.existing()
+            if found is not None:
+                ready(*found)
+                return
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+async def _run(
+    server: Server, ready: Callable[[Beacon, Optional[Credentials]], None]
+) -> None:
+    beacon = await server.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop, 5.0, signal.Signals(number).name)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ready(beacon, server.credentials)
+    await server.wait()
+
+
+def _greeting(beacon: Beacon) -> str:
+    port = beacon.ports[0] if beacon.ports else None
+    lines = [f"smartsim_bridge {beacon.version} serves on {beacon.host} as pid {beacon.pid}"]
+    lines += [f"  listening on {endpoint}" for endpoint in (*beacon.endpoints, beacon.socket)]
+    if beacon.why_no_zmq:
+        lines.append(f"  no TCP: {beacon.why_no_zmq}")
+    how = f'init_command_server(addr="{beacon.host}"' + (f", port={port})" if port else ")")
+    lines += [f"  connect with {how}", "  stop it with Ctrl-C, or smartsim-bridge stop"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

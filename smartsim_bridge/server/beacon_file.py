@@ -1,0 +1,148 @@
+"""The lock, the beacon and the credentials on disk.
+
+The lock is a flock on node-local storage, held as long as the server lives: the kernel
+lets go of it even after SIGKILL, so a dead server never blocks the next one.  Beacon and
+credentials are replaced in one step; a reader sees the old or the new file, never half of
+one.  Knows files, not links and not commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+
+from ..errors import ServerStartFailed
+from ..protocol.beacon import Beacon, Credentials, beacon_name, credentials_name
+from .places import Places
+
+__all__ = ["BeaconFile", "Lock", "boot_id", "host_name", "process_start"]
+
+
+class Lock:
+    """Says which process is the server of this user on this host."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Whether we have it now; raises ServerStartFailed where locks do not work."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as taken:
+            os.close(descriptor)
+            if taken.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise ServerStartFailed(
+                f"Cannot lock {self._path}: {taken.strerror}", step="lock"
+            ) from None
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Lets go; the file stays, for removing it would race with the next taker."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class BeaconFile:
+    """Writes, refreshes and removes what a server leaves so that it can be found."""
+
+    def __init__(self, places: Places, host: str, boot: str) -> None:
+        self._beacon = os.path.join(places.servers, beacon_name(host, boot))
+        self._keys = os.path.join(places.servers, credentials_name(host, boot))
+
+    def write(self, beacon: Beacon, credentials: Credentials | None) -> None:
+        """Credentials first: whoever sees the beacon finds them.  Raises ServerStartFailed."""
+        try:
+            if credentials is None:
+                _remove(self._keys)
+            else:
+                _replace(self._keys, credentials.to_json())
+            _replace(self._beacon, beacon.to_json())
+        except OSError as refused:
+            raise ServerStartFailed(
+                f"Cannot write {self._beacon}: {refused.strerror}",
+                step="beacon",
+                advice="Check quota and permissions, or name another place with --state-dir.",
+            ) from None
+
+    def read(self) -> tuple[Beacon, Credentials | None] | None:
+        """What lies there, or None where it is missing or broken."""
+        try:
+            beacon = Beacon.from_json(_content(self._beacon))
+        except (OSError, ValueError):
+            return None
+        try:
+            return beacon, Credentials.from_json(_content(self._keys))
+        except (OSError, ValueError):
+            return beacon, None
+
+    def touch(self) -> bool:
+        """The heartbeat that other hosts can see; whether the file is still there."""
+        try:
+            os.utime(self._beacon)
+        except OSError:
+            return False
+        return True
+
+    def remove(self, pid: int) -> None:
+        """Removes beacon and credentials if they are still those of process `pid`."""
+        found = self.read()
+        if found is not None and found[0].pid == pid:
+            _remove(self._beacon)
+            _remove(self._keys)
+
+
+def _content(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _replace(path: str, content: str) -> None:
+    # mkstemp makes it 0600 and exclusive, whatever the umask says.
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(content + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        _remove(temporary)
+        raise
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def host_name() -> str:
+    """This host's own name, as `uname -n` gives it."""
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Names this boot of this host; empty where the system has no such thing."""
+    try:
+        return _content("/proc/sys/kernel/random/boot_id").strip()
+    except OSError:
+        return ""
+
+
+def process_start(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 where it cannot be known."""
+    try:
+        stat = _content(f"/proc/{pid}/stat")
+    except OSError:
+        return 0
+    # The name, in parentheses, may itself contain spaces and parentheses.
+    return int(stat.rpartition(")")[2].split()[19])

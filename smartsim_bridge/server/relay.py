@@ -1,0 +1,56 @@
+"""stdin and stdout <-> the server's unix socket: the head's end of the stdio rung.
+
+Runs on its own as `far.pyz relay SOCKET`, inside one SSH session, for sites that forbid
+forwarding.  Prints one marked line when it is connected, so that whatever the login shell
+printed before can be told from frames.  Blocking; knows bytes only.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+
+__all__ = ["CONNECTED", "relay"]
+
+CONNECTED = "SMARTSIM-BRIDGE-RELAY"
+PIECE = 64 * 1024
+
+
+def relay(path: str, nonce: str) -> int:
+    """Copies both ways until either end closes; the exit status."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        server.connect(path)
+    except OSError as refused:
+        sys.stderr.write(f"smartsim-bridge: no server at {path}: {refused.strerror}\n")
+        return 1
+    _write(sys.stdout.fileno(), f"\n{CONNECTED} {nonce}\n".encode())
+    try:
+        _copy(server)
+    except (BrokenPipeError, ConnectionError):
+        pass  # either end may go at any time; that is how a relay ends
+    return 0
+
+
+def _copy(server: socket.socket) -> None:
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    while True:
+        ready, _, _ = select.select([stdin, server], [], [])
+        if stdin in ready:
+            data = os.read(stdin, PIECE)
+            if not data:
+                return
+            server.sendall(data)
+        if server in ready:
+            data = server.recv(PIECE)
+            if not data:
+                return
+            _write(stdout, data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,353 @@
+"""The server: who may talk, how long, and when it ends.
+
+Made of parts that know nothing of each other: places and lock, listeners, sessions.  A
+bad message costs its sender the link and nobody else anything.  At idle nothing wakes up
+but the beacon's heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import CommandServerError, LinkLost, ServerAlreadyRuns, ServerStartFailed
+from ..links.link import Link
+from ..links.stream_link import StreamListener
+from ..protocol.beacon import Beacon, Credentials
+from ..protocol.conversation import Conversation, Side
+from ..protocol.environment import without_job
+from ..protocol.messages import (
+    DEFAULT_HEARTBEAT,
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
+    Bye,
+    Hello,
+    Inquiry,
+    Message,
+    Refusal,
+    Report,
+    Stop,
+    Stopping,
+    Welcome,
+)
+from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
+from .commands import Surroundings
+from .exits import ExitWatch
+from .places import Places
+from .sessions import Backlog, Session
+
+__all__ = ["Server", "ServerOptions"]
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 5.0  # a connection that does not say who it is
+MISSED_HEARTBEATS = 3  # then the link is lost
+MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
+BEACON_SECONDS = 60.0  # between two touches of the beacon
+IDLE_HOURS = 12.0  # without client or command, then the server ends
+OPEN_FILES = 65536  # wanted for many commands at once, as far as the hard limit allows
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a server was asked to run."""
+
+    version: str
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    port: int = 0
+    idle_seconds: float = IDLE_HOURS * 3600
+
+
+class Server:
+    """One server; `start`, then `wait` until it ends."""
+
+    def __init__(self, options: ServerOptions, places: Places, environ: Mapping[str, str]) -> None:
+        self._options = options
+        self._places = places
+        self._lock = Lock(places.lock)
+        self._host, self._boot = host_name(), boot_id()
+        self._file = BeaconFile(places, self._host, self._boot)
+        self._environment = without_job(environ)
+        self._directory = environ.get("HOME") or "/"
+        self._backlog = Backlog()
+        self._sessions: dict[Link, Session] = {}
+        self._heard: dict[Link, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unix: StreamListener | None = None
+        self._zmq: object | None = None
+        self._stop_grace: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self.beacon: Beacon | None = None
+        self.credentials: Credentials | None = None
+
+    # --- beginning and end
+
+    async def start(self) -> Beacon:
+        """Takes the lock, listens, leaves the beacon.  Raises ServerStartFailed, and then is nothing."""
+        if not self._lock.take():
+            raise ServerAlreadyRuns(self._who_runs(), host=self._host, step="lock")
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        try:
+            await self._open()
+        except CommandServerError:
+            await self._close()
+            raise
+        assert self.beacon is not None
+        log.info("serving as pid %s on %s %s", os.getpid(), self._host, self.beacon.endpoints)
+        return self.beacon
+
+    async def wait(self) -> None:
+        """Returns when the server was stopped and has ended its commands."""
+        await self._ended
+        await self._end_commands(self._stop_grace or 0.0)
+        await self._close()
+        log.info("ended")
+
+    def stop(self, grace: float = 5.0, reason: str = "stopped") -> None:
+        """Ends the server; commands get SIGTERM, and SIGKILL after `grace` seconds."""
+        if not self._ended.done():
+            log.info("stopping: %s", reason)
+            self._stop_grace = grace
+            for session in self._sessions.values():
+                session.post(Stopping(reason))
+            self._ended.set_result(None)
+
+    def existing(self) -> tuple[Beacon, Credentials | None] | None:
+        """The beacon of the server that holds the lock, where it has left one."""
+        found = self._file.read()
+        if found is None or process_start(found[0].pid) != found[0].pid_start:
+            return None
+        return found
+
+    def _who_runs(self) -> str:
+        found = self.existing()
+        who = f"pid {found[0].pid} at {', '.join(found[0].endpoints)}" if found else "starting"
+        return f"A server of yours already runs on {self._host}: {who}"
+
+    async def _open(self) -> None:
+        limit = _raise_descriptor_limit()
+        self._watch = ExitWatch()
+        self._surroundings = Surroundings(self._environment, self._watch, self._directory, limit)
+        self._unix = StreamListener(self._accept)
+        try:
+            await self._unix.listen(self._places.socket)
+        except OSError as refused:
+            raise ServerStartFailed(
+                f"Cannot listen on {self._places.socket}: {refused.strerror}", step="listen"
+            ) from None
+        endpoints, why_not, zmq_version = self._listen_zmq()
+        self.beacon = self._make_beacon(endpoints, why_not, zmq_version)
+        self._file.write(self.beacon, self.credentials)
+        self._beat()
+        self._rest()
+
+    def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
+        """Endpoints, or why there are none, and pyzmq's version."""
+        try:
+            from ..links import zmq_link  # the only place that needs pyzmq, which may be missing
+
+            credentials, secret = zmq_link.new_credentials()
+            listener = zmq_link.ZmqListener(self._accept)
+        except (ImportError, ServerStartFailed) as missing:
+            log.info("no ZMQ: %s", missing)
+            return (), _one_line(missing), ""
+        endpoints = listener.listen(
+            list(self._options.addresses), self._options.port, credentials, secret
+        )
+        self._zmq, self.credentials = listener, credentials
+        return endpoints, "", sys.modules["zmq"].__version__
+
+    def _make_beacon(self, endpoints: tuple[str, ...], why_not: str, version: str) -> Beacon:
+        return Beacon(
+            host=self._host,
+            boot_id=self._boot,
+            uid=os.getuid(),
+            pid=os.getpid(),
+            pid_start=process_start(os.getpid()),
+            version=self._options.version,
+            protocol=PROTOCOL_VERSION,
+            socket=self._places.socket,
+            endpoints=endpoints,
+            server_key=self.credentials.server_key if self.credentials else "",
+            python=f"{sys.executable} {sys.version.split()[0]}",
+            zmq=version,
+            why_no_zmq=why_not,
+            state_dir=self._places.state,
+            log=os.path.join(self._places.logs, f"{self._host}.log"),
+            started=time.time(),
+        )
+
+    async def _end_commands(self, grace: float) -> None:
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.end_commands(grace)
+        end = self._loop.time() + grace + 2.0
+        while self._backlog.running and self._loop.time() < end:
+            await asyncio.sleep(0.02)
+        for session in sessions:
+            session.kill_commands()
+
+    async def _close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._unix is not None:
+            await self._unix.close()
+        if self._zmq is not None:
+            self._zmq.close()  # type: ignore[attr-defined]
+        if self.beacon is not None:
+            self._file.remove(os.getpid())
+        self._lock.release()
+
+    # --- clients
+
+    def _accept(self, link: Link) -> None:
+        task = self._loop.create_task(self._serve(link))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, link: Link) -> None:
+        conversation = Conversation(Side.SERVER)
+        closed = False
+        try:
+            await self._greet(link, conversation)
+            closed = await self._talk(link, conversation)
+        except LinkLost as lost:
+            log.info("link %s: %s", link.info.peer, lost.what)
+            link.cut(lost)
+        finally:
+            self._part(link, closed=closed)
+            await link.close()
+
+    async def _greet(self, link: Link, conversation: Conversation) -> None:
+        try:
+            hello = await asyncio.wait_for(link.receive(), HELLO_SECONDS)
+        except asyncio.TimeoutError:
+            raise LinkLost("It did not say who it is") from None
+        conversation.received(hello)
+        assert isinstance(hello, Hello)
+        answer = self._answer(hello)
+        conversation.sent(answer)
+        link.send(answer)
+        if isinstance(answer, Refusal):
+            await link.close()
+            raise LinkLost(answer.text)
+        self._sessions[link] = Session(
+            link,
+            self._surroundings,
+            self._backlog,
+            on_inquiry=self._report,
+            on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
+        )
+        self._heard[link] = self._loop.time()
+        if len(self._heard) == 1:
+            self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
+        self._rest()
+
+    def _answer(self, hello: Hello) -> Welcome | Refusal:
+        version = self._options.version
+        if len(self._sessions) >= MAX_LINKS:
+            return Refusal("limit", f"{MAX_LINKS} clients are connected already", version)
+        if hello.newest < OLDEST_PROTOCOL or hello.oldest > PROTOCOL_VERSION:
+            ours = f"the server ({version}) speaks protocol {OLDEST_PROTOCOL}-{PROTOCOL_VERSION}"
+            theirs = f"the client ({hello.version}) {hello.oldest}-{hello.newest}"
+            return Refusal("version", f"{ours}, {theirs}", version)
+        why_not = self.beacon.why_no_zmq if self.beacon else ""
+        return Welcome(
+            min(hello.newest, PROTOCOL_VERSION),
+            version,
+            self._host,
+            os.getpid(),
+            why_no_zmq=why_not,
+        )
+
+    async def _talk(self, link: Link, conversation: Conversation) -> bool:
+        """Returns whether the client said goodbye; raises LinkLost."""
+        session = self._sessions[link]
+        while True:
+            message = await link.receive()
+            self._heard[link] = self._loop.time()
+            conversation.received(message)
+            if isinstance(message, Bye):
+                return True
+            session.handle(message)
+
+    def _part(self, link: Link, *, closed: bool) -> None:
+        session = self._sessions.pop(link, None)
+        self._heard.pop(link, None)
+        if session is not None:
+            session.leave(closed=closed)
+        self._rest()
+
+    def _report(self, inquiry: Inquiry) -> Message:
+        assert self.beacon is not None
+        beacon = self.beacon
+        return Report(
+            inquiry.request,
+            beacon.version,
+            beacon.host,
+            beacon.pid,
+            beacon.started,
+            clients=len(self._sessions),
+            running=self._backlog.running,
+            endpoints=beacon.endpoints,
+            log=beacon.log,
+            python=beacon.python,
+            zmq=beacon.zmq,
+            why_no_zmq=beacon.why_no_zmq,
+        )
+
+    # --- clocks
+
+    def _sweep(self) -> None:
+        """Cuts links that are silent; runs only while there are links."""
+        oldest = self._loop.time() - MISSED_HEARTBEATS * DEFAULT_HEARTBEAT
+        for link, heard in list(self._heard.items()):
+            if heard < oldest:
+                link.cut(LinkLost("No heartbeat"))
+        if self._heard:
+            self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
+
+    def _beat(self) -> None:
+        if not self._file.touch() and self.beacon is not None:
+            log.warning("the beacon was gone; writing it again")
+            with contextlib.suppress(ServerStartFailed):
+                self._file.write(self.beacon, self.credentials)
+        self._loop.call_later(BEACON_SECONDS, self._beat)
+
+    def _rest(self) -> None:
+        """(Re)starts the idle clock; it only strikes where no client came meanwhile."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if not self._sessions:
+            self._idle_timer = self._loop.call_later(self._options.idle_seconds, self._idle)
+
+    def _idle(self) -> None:
+        if self._backlog.running:
+            self._rest()
+        else:
+            self.stop(reason="idle")
+
+
+def _raise_descriptor_limit() -> tuple[int, int]:
+    """Raises our own limit of open files; gives the old one, for the commands."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if before[0] != resource.RLIM_INFINITY and before[0] < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return before
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:200]
