@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from smartsim_bridge import __version__
+from .. import __version__
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable

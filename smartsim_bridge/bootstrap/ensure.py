@@ -10,16 +10,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 
-from smartsim_bridge.bootstrap.artifact import Artifact, build
-from smartsim_bridge.bootstrap.facts import Facts
-from smartsim_bridge.bootstrap.host import Host
-from smartsim_bridge.bootstrap.launch import launch
-from smartsim_bridge.bootstrap.plan import LookAgain, Start, Use, Wish, plan
-from smartsim_bridge.bootstrap.probe import probe
-from smartsim_bridge.bootstrap.upload import upload
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.protocol.beacon import Beacon, Credentials
-from smartsim_bridge.stages import Journey
+from ..deadline import Deadline
+from ..protocol.beacon import Beacon, Credentials
+from ..stages import Journey
+from .artifact import Artifact, build
+from .facts import Facts
+from .host import Host
+from .launch import launch
+from .plan import LookAgain, Start, Use, Wish, plan
+from .probe import probe
+from .upload import upload
 
 __all__ = ["Found", "ensure_server", "find_server"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from smartsim_bridge.bootstrap.noise import clean, explain
-from smartsim_bridge.errors import ProbeFailed
+from ..errors import ProbeFailed
+from .noise import clean, explain
 
 __all__ = ["BeaconFound", "Facts", "PythonFound", "parse_answer"]
 
@@ -65,7 +65,7 @@ class Facts:
     system: str = ""
     arch: str = ""
     prelude_status: int | None = None
-    artifact: str = ""  # where the far half lies already, in the version we want
+    artifacts: tuple[str, ...] = ()  # where the far half lies already, in the version we want
     beacons: tuple[BeaconFound, ...] = ()
     searched: bool = True  # whether Pythons were looked for
     pythons: tuple[PythonFound, ...] = ()
@@ -120,7 +120,7 @@ def _build(pairs: list[tuple[str, str]]) -> Facts:
         system=single["system"],
         arch=single["arch"],
         prelude_status=_number(single["prelude_status"]),
-        artifact=single.get("artifact", ""),
+        artifacts=tuple(value for key, value in pairs if key == "artifact"),
         beacons=tuple(_beacon(record) for record in _records(pairs, "beacon")),
         searched=_yes(single["searched"]),
         pythons=tuple(_python(record) for record in _records(pairs, "python")),

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import BootstrapFailed
+from ..deadline import Deadline
+from ..errors import BootstrapFailed
 
 __all__ = ["Answer", "Host", "LocalAnswer", "LocalHost", "LocalTarget", "Target"]
 

@@ -7,14 +7,14 @@ server of this user already runs, the answer is that one's beacon.
 
 from __future__ import annotations
 
-from smartsim_bridge.bootstrap.host import Answer, Host
-from smartsim_bridge.bootstrap.noise import explain, noise_of
-from smartsim_bridge.bootstrap.plan import Launch
-from smartsim_bridge.bootstrap.script import COMMAND, closing, opening, words
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import LaunchFailed
-from smartsim_bridge.protocol.beacon import Beacon, Credentials, find_ready_line
-from smartsim_bridge.stages import Journey
+from ..deadline import Deadline
+from ..errors import LaunchFailed
+from ..protocol.beacon import Beacon, Credentials, find_ready_line
+from ..stages import Journey
+from .host import Answer, Host
+from .noise import explain, noise_of
+from .plan import Launch
+from .script import COMMAND, compose, words
 
 __all__ = ["launch"]
 
@@ -40,7 +40,7 @@ def launch(
 
 def _script(step: Launch, nonce: str, prelude: str) -> bytes:
     body = f"start() {{\n    cd\n    exec {words(_arguments(step, nonce))}\n}}\n"
-    return (opening(prelude) + body + closing("start")).encode("utf-8", "surrogateescape")
+    return compose("start", body=body, prelude=prelude)
 
 
 def _arguments(step: Launch, nonce: str) -> list[str]:

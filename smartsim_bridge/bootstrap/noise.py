@@ -6,8 +6,8 @@ the user's terminal: bounded, control characters escaped, nothing secret.
 
 from __future__ import annotations
 
-from smartsim_bridge.bootstrap.host import Answer
-from smartsim_bridge.protocol.beacon import READY_WORD
+from ..protocol.beacon import READY_WORD
+from .host import Answer
 
 __all__ = ["clean", "explain", "noise_of"]
 

@@ -12,9 +12,9 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Union
 
-from smartsim_bridge.bootstrap.facts import BeaconFound, Facts, PythonFound
-from smartsim_bridge.errors import NoServer, NoUsablePython
-from smartsim_bridge.protocol.beacon import Beacon, Credentials
+from ..errors import NoServer, NoUsablePython
+from ..protocol.beacon import Beacon, Credentials
+from .facts import BeaconFound, Facts, PythonFound
 
 __all__ = [
     "Launch",
@@ -24,12 +24,13 @@ __all__ = [
     "Upload",
     "Use",
     "Wish",
-    "fallback_directories",
     "listen_addresses",
     "plan",
 ]
 
 OLDEST_PYTHON = (3, 9)
+# Private directories of ours are made in these, as probe.sh expects them.
+ELSEWHERE = ("/var/tmp", "/tmp")
 # The server binds this one always; another host can use it through a tunnel only.
 LOOPBACK = "127.0.0.1"
 
@@ -70,7 +71,10 @@ class Upload:
 
 @dataclass(frozen=True)
 class Launch:
-    """Start the far half at `path` (empty: where the upload put it) and wait for its ready line."""
+    """Start the far half at `path` and wait for its ready line.
+
+    An upload may end elsewhere than planned; then `path` and `state_dir` follow it.
+    """
 
     python: str
     path: str
@@ -184,22 +188,23 @@ def _no_python(facts: Facts, wish: Wish) -> NoUsablePython:
 
 
 def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
-    directories = fallback_directories(facts)
+    directories = _directories(facts)
+    path = f"{directories[0]}/far/{wish.artifact}"
+    is_there = path in facts.artifacts
     launch = Launch(
         python=python.path,
-        path=facts.artifact,
+        path=path,
         addresses=listen_addresses(facts.ssh_connection),
         port=wish.port,
         state_dir=directories[0],
     )
-    if facts.artifact:
-        return Start(None, launch, python)
-    return Start(Upload(python.path, wish.artifact, directories), launch, python)
+    upload = None if is_there else Upload(python.path, wish.artifact, directories)
+    return Start(upload, launch, python)
 
 
-def fallback_directories(facts: Facts) -> tuple[str, ...]:
+def _directories(facts: Facts) -> tuple[str, ...]:
     """Where state may lie, best first: a home can be full, read-only or not there."""
-    elsewhere = tuple(f"{place}/smartsim-bridge-{facts.uid}" for place in ("/var/tmp", "/tmp"))
+    elsewhere = tuple(f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE)
     return (facts.state_dir, *elsewhere) if facts.state_writable else elsewhere
 
 

@@ -5,11 +5,11 @@ The question is `probe.sh`; this module only sends it and has the answer parsed.
 
 from __future__ import annotations
 
-from smartsim_bridge.bootstrap.facts import Facts, parse_answer
-from smartsim_bridge.bootstrap.host import Host
-from smartsim_bridge.bootstrap.script import COMMAND, assignments, closing, opening, text_of
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.stages import Journey
+from ..deadline import Deadline
+from ..stages import Journey
+from .facts import Facts, parse_answer
+from .host import Host
+from .script import COMMAND, assignments, compose, text_of
 
 __all__ = ["probe"]
 
@@ -32,7 +32,7 @@ def probe(
     `artifact` and `size` are the file that would have to be sent.  Where a server runs,
     Pythons are looked for only if `search` says so.
     """
-    text = opening(prelude) + assignments(
+    wanted = assignments(
         nonce=nonce,
         chosen=state_dir,
         python=python,
@@ -40,8 +40,7 @@ def probe(
         size=str(size),
         full="yes" if search else "",
     )
-    text += text_of("probe.sh") + closing("answer")
-    script = text.encode("utf-8", "surrogateescape")
+    script = compose("answer", body=wanted + text_of("probe.sh"), prelude=prelude)
     with journey.stage("probe") as note:
         said = host.execute(COMMAND, stdin=script, deadline=deadline)
         facts = parse_answer(

@@ -68,21 +68,26 @@ can_have() {
     [ -d "${nearest:-/}" ] && [ -w "${nearest:-/}" ] && [ -x "${nearest:-/}" ]
 }
 
+# The state directory; where it cannot be written, the ones that are taken instead.
 say_directories() {
     choose_state
     say state_dir "$state"
-    if can_have "$state"; then say state_writable yes; else say state_writable no; fi
-    for directory in "$state" "/var/tmp/smartsim-bridge-$uid" "/tmp/smartsim-bridge-$uid"; do
-        [ -d "$directory" ] || continue
-        [ "$directory" = "$state" ] || is_ours "$directory" || continue
-        say_servers "$directory/servers"
-        say_artifact "$directory/far/$artifact"
+    say_directory "$state"
+    if can_have "$state"; then
+        say state_writable yes
+        return
+    fi
+    say state_writable no
+    for directory in "/var/tmp/smartsim-bridge-$uid" "/tmp/smartsim-bridge-$uid"; do
+        [ -d "$directory" ] && is_ours "$directory" && say_directory "$directory"
     done
 }
 
-say_artifact() {
-    [ -n "$artifact" ] && [ -f "$1" ] && is_ours "$1" || return 0
-    [ "$(($(wc -c <"$1")))" = "$size" ] && say artifact "$1"
+say_directory() {
+    say_servers "$1/servers"
+    file=$1/far/$artifact
+    [ -n "$artifact" ] && [ -f "$file" ] && is_ours "$file" || return
+    [ "$(($(wc -c <"$file")))" = "$size" ] && say artifact "$file"
 }
 
 # --- servers ------------------------------------------------------------------------------

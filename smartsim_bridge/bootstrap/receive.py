@@ -27,33 +27,32 @@ def receive(name: str, size: int, digest: str, directories: Sequence[str], encod
     faults = []
     for directory in directories:
         try:
-            return store(content, private_directory(directory), name)
+            return store(content, far_folder(directory), name)
         except OSError as error:  # noqa: PERF203 - three directories at most
             faults.append(f"{directory}: {error.strerror or error}")
     raise OSError("; ".join(faults))
 
 
-def private_directory(directory: str) -> str:
-    """`directory`/far, made where it is missing; refused where others could write to it."""
-    os.makedirs(directory, 0o700, exist_ok=True)
+def far_folder(directory: str) -> str:
+    """`directory`/far; both made where they are missing, and refused where they are not ours."""
     folder = os.path.join(directory, "far")
-    os.makedirs(folder, 0o700, exist_ok=True)
     for place in (directory, folder):
+        os.makedirs(place, 0o700, exist_ok=True)
         found = os.lstat(place)
-        # In /tmp a link could lead anywhere; in the home the user may have moved things.
-        if stat.S_ISLNK(found.st_mode) and os.stat(os.path.dirname(place)).st_mode & 0o002 == 0:
-            found = os.stat(place)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise OSError("not a directory of ours")
-        if found.st_mode & 0o022:
-            raise OSError("others can write to it")
+        # In /tmp somebody may have put a link or a directory of his own in our way.
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError(f"{place} is no directory, or a link")
+        if found.st_uid != os.geteuid():
+            raise OSError(f"{place} belongs to uid {found.st_uid}")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.chmod(place, 0o700)
     return folder
 
 
 def store(content: bytes, folder: str, name: str) -> str:
     """All of it under its name, or nothing: written beside it, synced, then renamed."""
     path = os.path.join(folder, name)
-    draft = f"{path}.{os.getpid()}.part"
+    draft = f"{path}.{os.urandom(6).hex()}.part"  # hosts share the folder, so no pid
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -12,9 +12,9 @@ import shlex
 from collections.abc import Iterable
 from importlib.resources import files
 
-from smartsim_bridge.errors import InvalidSettings
+from ..errors import InvalidSettings
 
-__all__ = ["COMMAND", "assignments", "closing", "opening", "quote", "text_of", "words"]
+__all__ = ["COMMAND", "assignments", "compose", "quote", "text_of", "words"]
 
 # What the host is asked to execute.  It must stay one word of safe characters.
 COMMAND = "/bin/sh"
@@ -43,18 +43,14 @@ def text_of(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-def opening(prelude: str) -> str:
-    """What every script of ours begins with; the prelude talks to stderr, as it may say anything.
+def compose(function: str, *, body: str, prelude: str) -> bytes:
+    """A script that runs `prelude`, then `function` of `body`, and ends.
 
-    The prelude is handed to `eval` as one word: an open quote in it cannot swallow the
-    rest of the script.
+    All of it stands in one pair of braces: a shell that gets only a part does nothing at
+    all.  Nothing in it has anything to read, so that no child eats what follows.  The
+    prelude talks to stderr, as it may say anything, and is handed to `eval` as one word:
+    an open quote in it cannot swallow the rest.
     """
-    return assignments(prelude=prelude) + text_of("prelude.sh")
-
-
-def closing(function: str) -> str:
-    """Runs `function` with nothing to read, so that no child eats the script.
-
-    The last line of a script: a shell that got only a part of it does nothing at all.
-    """
-    return f"{function} </dev/null\nexit\n"
+    beginning = assignments(prelude=prelude) + text_of("prelude.sh")
+    whole = f"{{\n{beginning}\n{body}\n{function} </dev/null\nexit\n}}\n"
+    return whole.encode("utf-8", "surrogateescape")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import base64
 
-from smartsim_bridge.bootstrap.artifact import Artifact
-from smartsim_bridge.bootstrap.host import Answer, Host
-from smartsim_bridge.bootstrap.noise import explain, noise_of
-from smartsim_bridge.bootstrap.plan import Upload
-from smartsim_bridge.bootstrap.script import COMMAND, closing, opening, quote, text_of, words
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import UploadFailed
-from smartsim_bridge.stages import Journey
+from ..deadline import Deadline
+from ..errors import UploadFailed
+from ..stages import Journey
+from .artifact import Artifact
+from .host import Answer, Host
+from .noise import explain, noise_of
+from .plan import Upload
+from .script import COMMAND, compose, quote, text_of, words
 
 __all__ = ["upload"]
 
@@ -52,7 +52,7 @@ def _script(step: Upload, artifact: Artifact, nonce: str, prelude: str) -> bytes
     facts = (nonce, artifact.name, str(artifact.size), artifact.digest, *step.directories)
     receiver = f"{quote(step.python)} -I -S -c {quote(text_of('receive.py'))} {words(facts)}"
     body = f"send() {{\n{printed}}}\ntake() {{\n    send | {receiver}\n}}\n"
-    return (opening(prelude) + body + closing("take")).encode("utf-8", "surrogateescape")
+    return compose("take", body=body, prelude=prelude)
 
 
 def _stored_path(answer: Answer, nonce: str, spelled: str) -> str:

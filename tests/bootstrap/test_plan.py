@@ -1,0 +1,236 @@
+"""Every branch of the plan, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from smartsim_bridge.bootstrap.facts import PythonFound
+from smartsim_bridge.bootstrap.plan import (
+    Launch,
+    LookAgain,
+    Start,
+    Upload,
+    Use,
+    listen_addresses,
+    plan,
+)
+from smartsim_bridge.errors import NoServer, NoUsablePython
+from smartsim_bridge.protocol.beacon import Beacon
+from tests.bootstrap.samples import BEACON, CREDENTIALS, FACTS, WISH, found
+
+STATE = FACTS.state_dir
+
+
+def test_a_live_server_is_used() -> None:
+    decided = plan(replace(FACTS, beacons=(found(),)), WISH)
+
+    assert decided == Use(BEACON, CREDENTIALS)
+
+
+def test_a_live_server_is_used_without_autostart_and_without_pythons() -> None:
+    facts = replace(FACTS, beacons=(found(),), searched=False, pythons=())
+
+    assert isinstance(plan(facts, replace(WISH, autostart=False)), Use)
+
+
+def test_of_two_live_servers_the_newer_is_used() -> None:
+    newer = replace(BEACON, pid=5000, started=200.0)
+
+    decided = plan(replace(FACTS, beacons=(found(newer), found())), WISH)
+
+    assert isinstance(decided, Use)
+    assert decided.beacon == newer
+
+
+@pytest.mark.parametrize(
+    ("beacon", "start", "alive", "why"),
+    [
+        (replace(BEACON, host="login2"), 777, True, "of another host, login2"),
+        (replace(BEACON, uid=1001), 777, True, "of another user, uid 1001"),
+        (replace(BEACON, boot_id="older"), 777, True, "from before the last reboot"),
+        (BEACON, None, False, "process 4242 has ended"),
+        (BEACON, 778, True, "pid 4242 belongs to another process now"),
+        (BEACON, None, True, "pid 4242 belongs to another process now"),
+    ],
+)
+def test_a_leftover_is_passed_over_and_named(
+    beacon: Beacon, start: int | None, alive: bool, why: str
+) -> None:
+    facts = replace(FACTS, beacons=(found(beacon, start=start, alive=alive),))
+
+    assert isinstance(plan(facts, WISH), Start)
+    with pytest.raises(NoServer, match=why):
+        plan(facts, replace(WISH, autostart=False))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "x" * 20_000, '{"format":99}', "{}"])
+def test_a_broken_beacon_is_passed_over_and_named(text: str) -> None:
+    facts = replace(FACTS, beacons=(found(text=text),))
+
+    assert isinstance(plan(facts, WISH), Start)
+    with pytest.raises(NoServer, match=r"/state/4242\.json: not a beacon"):
+        plan(facts, replace(WISH, autostart=False))
+
+
+def test_a_leftover_beside_a_live_server_changes_nothing() -> None:
+    leftover = found(replace(BEACON, boot_id="older", started=999.0))
+
+    assert plan(replace(FACTS, beacons=(leftover, found())), WISH) == Use(BEACON, CREDENTIALS)
+
+
+def test_a_host_without_proc_compares_no_start_times() -> None:
+    beacon = replace(BEACON, pid_start=0)
+
+    assert isinstance(plan(replace(FACTS, beacons=(found(beacon, start=None),)), WISH), Use)
+
+
+@pytest.mark.parametrize("key_text", ["", "{", '{"server_key":"short"}'])
+def test_a_server_with_missing_or_broken_keys_is_used_without_them(key_text: str) -> None:
+    decided = plan(replace(FACTS, beacons=(found(key_text=key_text),)), WISH)
+
+    assert decided == Use(BEACON, None)
+
+
+def test_keys_of_another_server_are_not_used() -> None:
+    beacon = replace(BEACON, server_key="z" * 40)
+
+    assert plan(replace(FACTS, beacons=(found(beacon),)), WISH) == Use(beacon, None)
+
+
+def test_a_distrusted_server_is_started_again() -> None:
+    facts = replace(FACTS, beacons=(found(),))
+
+    assert isinstance(plan(facts, replace(WISH, distrust=4242)), Start)
+    with pytest.raises(NoServer, match="process 4242 does not answer"):
+        plan(facts, replace(WISH, distrust=4242, autostart=False))
+
+
+def test_another_server_than_the_distrusted_one_is_used() -> None:
+    assert isinstance(plan(replace(FACTS, beacons=(found(),)), replace(WISH, distrust=1)), Use)
+
+
+def test_no_server_and_no_autostart_says_so_with_host_and_step() -> None:
+    with pytest.raises(NoServer) as raised:
+        plan(FACTS, replace(WISH, autostart=False))
+
+    assert str(raised.value) == (
+        "No command server runs there [host me@login1, step plan]. "
+        "Pass autostart=True, or run scripts/start_cmd_server.py on the head."
+    )
+
+
+def test_a_start_without_a_search_for_pythons_asks_for_one() -> None:
+    facts = replace(FACTS, searched=False, pythons=(), beacons=(found(alive=False),))
+
+    assert plan(facts, WISH) == LookAgain()
+
+
+def test_an_empty_head_gets_upload_and_launch() -> None:
+    decided = plan(FACTS, WISH)
+
+    assert decided == Start(
+        upload=Upload(
+            "/usr/bin/python3",
+            "far.pyz",
+            (STATE, "/var/tmp/smartsim-bridge-1000", "/tmp/smartsim-bridge-1000"),
+        ),
+        launch=Launch("/usr/bin/python3", f"{STATE}/far/far.pyz", ("127.0.0.1",), 0, STATE),
+        python=FACTS.pythons[0],
+    )
+
+
+def test_a_far_half_that_lies_there_is_not_sent_again() -> None:
+    decided = plan(replace(FACTS, artifacts=(f"{STATE}/far/far.pyz",)), WISH)
+
+    assert isinstance(decided, Start)
+    assert decided.upload is None
+    assert decided.launch.path == f"{STATE}/far/far.pyz"
+
+
+def test_a_read_only_home_is_left_alone() -> None:
+    decided = plan(replace(FACTS, state_writable=False), WISH)
+
+    assert isinstance(decided, Start)
+    assert decided.upload is not None
+    assert decided.upload.directories == (
+        "/var/tmp/smartsim-bridge-1000",
+        "/tmp/smartsim-bridge-1000",
+    )
+    assert decided.launch.state_dir == "/var/tmp/smartsim-bridge-1000"
+
+
+def test_a_python_with_pyzmq_is_preferred() -> None:
+    without = PythonFound("/usr/bin/python3", (3, 12, 0), why_no_zmq="No module named 'zmq'")
+    having = PythonFound("/usr/bin/python3.9", (3, 9, 1), zmq="25.0")
+
+    decided = plan(replace(FACTS, pythons=(without, having)), WISH)
+
+    assert isinstance(decided, Start)
+    assert decided.python == having
+
+
+def test_without_pyzmq_the_first_new_enough_python_is_taken() -> None:
+    old = PythonFound("/usr/bin/python3", (3, 6, 8))
+    first = PythonFound("/usr/bin/python3.10", (3, 10, 0))
+    second = PythonFound("/usr/bin/python3.9", (3, 9, 0))
+
+    decided = plan(replace(FACTS, pythons=(old, first, second)), WISH)
+
+    assert isinstance(decided, Start)
+    assert decided.python == first
+
+
+def test_a_head_without_a_usable_python_names_each_that_was_tried() -> None:
+    pythons = (
+        PythonFound("/usr/bin/python3", (3, 6, 8)),
+        PythonFound("/opt/python3", fault="cannot open shared object file"),
+    )
+    with pytest.raises(NoUsablePython) as raised:
+        plan(replace(FACTS, pythons=pythons, prelude_status=1), WISH)
+
+    said = str(raised.value)
+    assert "No Python 3.9 or newer was found there [host me@login1, step python]" in said
+    assert "/usr/bin/python3: Python 3.6.8" in said
+    assert "/opt/python3: cannot open shared object file" in said
+    assert "the prelude ended with status 1" in said
+
+
+def test_a_named_python_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoUsablePython, match=r"python='py3' is not a Python 3\.9 or newer"):
+        plan(replace(FACTS, pythons=()), replace(WISH, python="py3"))
+
+
+def test_the_wished_port_is_launched_with() -> None:
+    decided = plan(FACTS, replace(WISH, port=5555))
+
+    assert isinstance(decided, Start)
+    assert decided.launch.port == 5555
+
+
+@pytest.mark.parametrize(
+    ("connection", "address"),
+    [
+        ("10.1.2.3 50000 10.9.8.7 22", "10.9.8.7"),
+        ("10.1.2.3 50000 172.16.0.1 22", "172.16.0.1"),
+        ("10.1.2.3 50000 192.168.7.7 22", "192.168.7.7"),
+        ("10.1.2.3 50000 100.64.1.1 22", "100.64.1.1"),
+        ("::ffff:10.1.2.3 50000 ::ffff:10.9.8.7 22", "10.9.8.7"),
+        ("1.2.3.4 50000 8.8.8.8 22", ""),
+        ("127.0.0.1 50000 127.0.0.1 22", ""),
+        ("169.254.1.1 50000 169.254.1.2 22", ""),
+        ("1.2.3.4 50000 0.0.0.0 22", ""),
+        ("fe80::1 50000 fe80::2%eth0 22", ""),
+        ("fd00::1 50000 fd00::2 22", ""),
+        ("::1 50000 ::1 22", ""),
+        ("x y; rm z 22", ""),
+        ("UNKNOWN 65535 UNKNOWN 65535", ""),
+        ("10.1.2.3 50000 10.9.8.7", ""),
+        ("", ""),
+    ],
+)
+def test_only_a_private_address_is_listened_on_besides_loopback(
+    connection: str, address: str
+) -> None:
+    assert listen_addresses(connection) == (("127.0.0.1", address) if address else ("127.0.0.1",))

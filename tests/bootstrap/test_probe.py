@@ -1,0 +1,379 @@
+"""The script itself, run by the shells that are here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge.bootstrap import probe as probe_module
+from smartsim_bridge.bootstrap.facts import Facts
+from smartsim_bridge.bootstrap.host import LocalHost
+from smartsim_bridge.bootstrap.probe import probe
+from smartsim_bridge.deadline import Deadline
+from smartsim_bridge.errors import BootstrapFailed, ProbeFailed
+from smartsim_bridge.protocol.beacon import state_directory
+from smartsim_bridge.stages import Journey
+from tests.bootstrap.samples import (
+    CREDENTIALS,
+    NONCE,
+    Head,
+    beacon_of_process,
+    old_pythons,
+    write_program,
+)
+
+LOGIN_SHELLS = ["sh", "bash", "dash", "busybox", "tcsh", "csh", "fish", "zsh", "ksh", "mksh"]
+SCRIPT_SHELLS = ["dash", "bash --posix", "bash", "busybox sh", "ksh", "mksh"]
+
+
+def ask(host: LocalHost, **wishes: object) -> Facts:
+    arguments = {"nonce": NONCE, "deadline": Deadline(60), "journey": Journey("h"), **wishes}
+    return probe(host, **arguments)  # type: ignore[arg-type]
+
+
+def present(commands: list[str]) -> list[str]:
+    return [command for command in commands if shutil.which(command.split()[0])]
+
+
+@contextmanager
+def running(program: str | Path = "/bin/cat") -> Iterator[int]:
+    """The pid of a process that lives as long as the block."""
+    with subprocess.Popen([program], stdin=subprocess.PIPE) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+# --- the head ------------------------------------------------------------------------------
+
+
+def test_a_head_is_described(head: Head) -> None:
+    head.add_python("python3", "3.11.2", "27.3.0")
+
+    facts = ask(head.host(SSH_CONNECTION="10.0.0.1 5 10.0.0.2 22"))
+
+    assert facts.host == os.uname().nodename
+    assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert (facts.uid, facts.user) == (os.getuid(), "alice")
+    assert facts.home == str(head.home)
+    assert facts.ssh_connection == "10.0.0.1 5 10.0.0.2 22"
+    assert (facts.system, facts.arch) == (os.uname().sysname, os.uname().machine)
+    assert facts.prelude_status is None
+    assert facts.beacons == ()
+    assert facts.artifacts == ()
+
+
+@pytest.mark.parametrize("shell", present(SCRIPT_SHELLS))
+def test_every_shell_finds_the_same(
+    head: Head, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    head.add_python("python3", "3.11.2", "27.3.0")
+    expected = ask(head.host())
+    path = shutil.which(shell.split()[0])
+    monkeypatch.setattr(probe_module, "COMMAND", " ".join([str(path), *shell.split()[1:]]))
+
+    with running() as pid:
+        head.add_server(beacon_of_process(pid))
+        found = ask(head.host(), search=True)
+
+    assert replace(found, beacons=()) == expected
+    assert [beacon.alive for beacon in found.beacons] == [True]
+
+
+@pytest.mark.parametrize("shell", present(LOGIN_SHELLS))
+def test_every_login_shell_gets_the_script_to_sh(head: Head, shell: str) -> None:
+    path = shutil.which(shell)
+    if shell == "busybox":
+        path = head.add_program("ash", f'exec {path} sh "$@"')
+
+    assert ask(head.host(shell=str(path))).home == str(head.home)
+
+
+def test_start_up_files_may_say_anything(head: Head) -> None:
+    noisy = write_program(
+        head.programs / "noisy-shell",
+        f"""echo 'uid=0'; echo "{NONCE} is no secret"; printf 'no newline at the end'
+        echo warning >&2; printf '\\033[31m\\200\\201' ; eval "$2"; echo bye; printf '\\377'""",
+    )
+    facts = ask(head.host(shell=str(noisy)))
+
+    assert facts.uid == os.getuid()
+    assert facts == ask(head.host())
+
+
+# --- directories ---------------------------------------------------------------------------
+
+
+def test_the_state_directory_is_where_everybody_looks_for_it(head: Head) -> None:
+    facts = ask(head.host())
+
+    assert facts.state_dir == state_directory(str(head.home))
+    assert facts.state_writable
+    assert not head.state.exists()
+
+
+def test_a_home_with_a_slash_at_its_end_names_the_same_directory(head: Head) -> None:
+    assert ask(head.host(HOME=f"{head.home}/")).state_dir == state_directory(str(head.home))
+
+
+def test_the_heads_environment_names_the_state_directory(head: Head) -> None:
+    facts = ask(head.host(SMARTSIM_BRIDGE_STATE_DIR="/scratch/alice/state"))
+
+    assert facts.state_dir == "/scratch/alice/state"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [("/a b/c'd", "/a b/c'd"), ("~/x", "{home}/x"), ("x", "{home}/x"), ("/ü", "/ü")],
+)
+def test_a_chosen_state_directory_wins(head: Head, chosen: str, meant: str) -> None:
+    facts = ask(head.host(SMARTSIM_BRIDGE_STATE_DIR="/other"), state_dir=chosen)
+
+    assert facts.state_dir == meant.format(home=head.home)
+
+
+def test_a_directory_that_cannot_be_made_is_reported(head: Head) -> None:
+    assert not ask(head.host(), state_dir="/dev/null/state").state_writable
+
+
+def test_a_far_half_of_the_right_size_is_found(head: Head) -> None:
+    (head.state / "far").mkdir(parents=True)
+    file = head.state / "far" / "far.pyz"
+    file.write_bytes(b"12345")
+
+    assert ask(head.host(), artifact="far.pyz", size=5).artifacts == (str(file),)
+    assert ask(head.host(), artifact="far.pyz", size=6).artifacts == ()
+    assert ask(head.host(), artifact="other.pyz", size=5).artifacts == ()
+
+
+def test_a_far_half_that_is_a_link_is_not_taken(head: Head) -> None:
+    (head.state / "far").mkdir(parents=True)
+    (head.home / "elsewhere").write_bytes(b"12345")
+    (head.state / "far" / "far.pyz").symlink_to(head.home / "elsewhere")
+
+    assert ask(head.host(), artifact="far.pyz", size=5).artifacts == ()
+
+
+# --- servers -------------------------------------------------------------------------------
+
+
+def test_a_live_server_is_found_and_spares_the_search_for_pythons(head: Head) -> None:
+    head.add_program("python3", "echo must not run >&2; exit 9")
+    with running() as pid:
+        beacon = beacon_of_process(pid)
+        path = head.add_server(beacon)
+        facts = ask(head.host())
+
+    (only,) = facts.beacons
+    assert only.path == str(path)
+    assert only.text == beacon.to_json()
+    assert only.key_text == CREDENTIALS.to_json()
+    assert (only.alive, only.start) == (True, beacon.pid_start)
+    assert not facts.searched
+    assert facts.pythons == ()
+
+
+def test_a_program_name_with_spaces_and_parentheses_is_no_trap(head: Head, tmp_path: Path) -> None:
+    odd = tmp_path / "a) S 1 (b c"
+    shutil.copy("/bin/cat", odd)
+    with running(odd) as pid:
+        beacon = beacon_of_process(pid)
+        head.add_server(beacon)
+        facts = ask(head.host())
+
+    assert facts.beacons[0].start == beacon.pid_start
+
+
+def test_a_dead_server_is_reported_and_pythons_are_looked_for(head: Head) -> None:
+    with running() as pid:
+        beacon = beacon_of_process(pid)
+    head.add_server(beacon)
+    facts = ask(head.host())
+
+    assert [found.alive for found in facts.beacons] == [False]
+    assert facts.searched
+
+
+@pytest.mark.parametrize(
+    "change", [{"pid_start": 1}, {"boot_id": "0ld"}], ids=["reused pid", "old boot"]
+)
+def test_a_leftover_does_not_spare_the_search(head: Head, change: dict[str, str | int]) -> None:
+    with running() as pid:
+        head.add_server(replace(beacon_of_process(pid), **change))  # type: ignore[arg-type]
+        facts = ask(head.host())
+
+    assert len(facts.beacons) == 1
+    assert facts.searched
+
+
+@pytest.mark.parametrize("pid", [0, 1, -1, 2**70])
+def test_no_pid_of_a_beacon_can_harm(head: Head, pid: int) -> None:
+    head.add_server(replace(beacon_of_process(os.getpid()), pid=pid))
+
+    assert [found.alive for found in ask(head.host()).beacons] == [False]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n", b"\0\1\2\xff" * 300, b"{" * 1_000_000, b'{"pid":"$(touch owned)"}', b"a\nb=c"],
+    ids=["empty", "newlines", "binary", "huge", "shell", "lines"],
+)
+def test_a_garbage_beacon_is_carried_as_one_harmless_line(head: Head, content: bytes) -> None:
+    path = head.add_server(beacon_of_process(os.getpid()))
+    path.write_bytes(content)
+    facts = ask(head.host())
+
+    assert [found.alive for found in facts.beacons] == [False]
+    assert len(facts.beacons[0].text) < 20_000
+    assert not (head.home / "owned").exists()
+
+
+def test_servers_of_other_hosts_are_not_read(head: Head) -> None:
+    head.add_server(replace(beacon_of_process(os.getpid()), host="another"))
+
+    assert ask(head.host()).beacons == ()
+
+
+def test_keys_behind_a_link_are_not_read(head: Head) -> None:
+    path = head.add_server(beacon_of_process(os.getpid()), None)
+    (head.home / "keys").write_text(CREDENTIALS.to_json())
+    path.with_suffix(".key").symlink_to(head.home / "keys")
+
+    assert [found.key_text for found in ask(head.host()).beacons] == [""]
+
+
+# --- Pythons -------------------------------------------------------------------------------
+
+
+def test_the_search_ends_at_the_first_python_that_can_do_everything(head: Head) -> None:
+    old = head.add_python("python3", "3.6.8")
+    without = head.add_python("python3.13", "3.13.0", why="No module named 'zmq'")
+    having = head.add_python("python3.12", "3.12.1", "27.3.0")
+    head.add_program("python3.11", "echo must not run >&2; exit 9")
+    facts = ask(head.host())
+
+    assert [python.path for python in facts.pythons] == [old, without, having]
+    assert facts.pythons[1].why_no_zmq == "No module named 'zmq'"
+    assert facts.pythons[2].zmq == "27.3.0"
+
+
+def test_a_broken_python_is_passed_over_with_its_words(head: Head) -> None:
+    head.add_program("python3", "echo 'error while loading shared libraries: libx' >&2; exit 127")
+    having = head.add_python("python3.13", "3.13.0", "27.3.0")
+    facts = ask(head.host())
+
+    assert facts.pythons[0].fault == "error while loading shared libraries: libx"
+    assert facts.pythons[1].path == having
+
+
+def test_a_python_that_chatters_is_understood(head: Head) -> None:
+    head.add_program("python3", "echo hello from sitecustomize; echo 'PYTHON|3.11.2|27.3.0|'")
+
+    assert ask(head.host()).pythons[0].version == (3, 11, 2)
+
+
+def test_a_named_python_is_the_only_one_tried(head: Head) -> None:
+    head.add_python("python3", "3.11.2", "27.3.0")
+    named = head.add_python("my python", "3.9.1")
+
+    assert [python.path for python in ask(head.host(), python=named).pythons] == [named]
+    assert [python.path for python in ask(head.host(), python="my python").pythons] == [named]
+    assert ask(head.host(), python="/no/such/python").pythons == ()
+
+
+def test_a_named_python_may_lie_in_the_home(head: Head) -> None:
+    path = write_program(head.home / "python", "echo 'PYTHON|3.9.1||'")
+
+    assert [python.path for python in ask(head.host(), python="~/python").pythons] == [str(path)]
+
+
+def test_this_python_says_what_it_is(head: Head) -> None:
+    python = ask(head.host(), python=sys.executable).pythons[0]
+
+    assert python.version == sys.version_info[:3]
+    assert python.zmq or python.why_no_zmq
+
+
+def test_a_module_in_the_home_is_not_taken_for_pyzmq(head: Head) -> None:
+    (head.home / "zmq.py").write_text("__version__ = 'false'\nhas = bool\n")
+
+    assert ask(head.host(), python=sys.executable).pythons[0].zmq != "false"
+
+
+@pytest.mark.parametrize("path", old_pythons())
+def test_an_old_python_can_say_so(head: Head, path: str) -> None:
+    python = ask(head.host(), python=path).pythons[0]
+
+    assert (2, 7) <= python.version < (3, 9)
+    assert not python.fault
+
+
+def test_the_prelude_can_bring_a_python(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "module").mkdir()
+    path = write_program(tmp_path / "module" / "python3", "echo 'PYTHON|3.12.0|27.3.0|'")
+    facts = ask(head.host(), prelude=f"echo loading\nPATH='{path.parent}':$PATH")
+
+    assert facts.pythons[0].path == str(path)
+    assert facts.prelude_status == 0
+
+
+def test_module_is_defined_for_a_prelude_that_needs_it(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "init").mkdir()
+    (tmp_path / "init" / "sh").write_text("module() { LOADED=$*; }\n")
+    facts = ask(
+        head.host(MODULESHOME=str(tmp_path)), prelude='module load x; [ "$LOADED" = "load x" ]'
+    )
+    assert facts.prelude_status == 0
+
+
+# --- what goes wrong -----------------------------------------------------------------------
+
+
+def test_a_nologin_shell_is_recognised(head: Head) -> None:
+    shell = write_program(
+        head.programs / "nologin", "echo 'This account is currently not available.'; exit 1"
+    )
+    with pytest.raises(ProbeFailed, match="no login shell there: ask the site") as raised:
+        ask(head.host(shell=str(shell)))
+
+    assert raised.value.host == "me@login1"
+    assert raised.value.step == "probe"
+    assert raised.value.noise == "  This account is currently not available."
+
+
+def test_a_forced_command_is_quoted(head: Head) -> None:
+    shell = write_program(head.programs / "forced", "echo 'rsync only'; cat >/dev/null")
+
+    with pytest.raises(ProbeFailed, match="rsync only"):
+        ask(head.host(shell=str(shell)))
+
+
+def test_a_prelude_that_ends_the_shell_is_told(head: Head) -> None:
+    with pytest.raises(ProbeFailed, match="no such module"):
+        ask(head.host(), prelude="echo no such module >&2; exit 1")
+
+
+def test_a_hanging_start_up_file_ends_with_the_deadline(head: Head) -> None:
+    shell = write_program(head.programs / "hanging", "exec sleep 1000")
+
+    with pytest.raises(BootstrapFailed, match=r"did not end within the 0\.2 s"):
+        ask(head.host(shell=str(shell)), deadline=Deadline(0.2))
+
+
+def test_the_stage_is_reported_with_its_detail(head: Head) -> None:
+    head.add_python("python3", "3.11.2", "27.3.0")
+    journey = Journey("login1")
+    ask(head.host(), journey=journey)
+
+    (stage,) = journey.stages
+    assert (stage.name, stage.failed) == ("probe", False)
+    assert "alice@" in stage.detail
