@@ -3,7 +3,7 @@
 
     python scripts/start_cmd_server.py --addr 127.0.0.1 --port 5555
 
-Runs on the head, from a clone or from an installed package; needs the standard library,
+Runs on the head, from a clone or from an installed package.  It needs Python 3.9 or newer,
 and pyzmq for the TCP port.  Ctrl-C or SIGTERM ends it.
 """
 
@@ -15,19 +15,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from smartsim_bridge.server.__main__ import main as server_main  # noqa: E402
+from smartsim_bridge.server.__main__ import add_serve_options  # noqa: E402
+from smartsim_bridge.server.__main__ import main as serve  # noqa: E402
+
+PORT = 5555  # what init_command_server() looks for where nothing else is said
 
 
 def main() -> int:
-    """Hands the two choices to the server itself."""
+    """The server's own options, with the well-known port as the default."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--addr", action="append", metavar="ADDRESS", help="repeatable; default 127.0.0.1"
-    )
-    parser.add_argument("--port", type=int, default=5555, help="0 takes any; default 5555")
-    chosen = parser.parse_args()
-    words = [word for addr in chosen.addr or ["127.0.0.1"] for word in ("--addr", addr)]
-    return server_main(["serve", *words, "--port", str(chosen.port)])
+    add_serve_options(parser, port=PORT)
+    parser.parse_args()  # for its --help, and so that errors carry this name
+    return serve(["serve", "--port", str(PORT), *sys.argv[1:]])
 
 
 if __name__ == "__main__":
