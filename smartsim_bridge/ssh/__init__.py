@@ -1,1 +1,14 @@
-"""placeholder"""
+"""Reaching the host: one authenticated SSH connection that serves everything else.
+
+    target       whom the user means         ssh_config   what the config says about it
+    connection   the connection itself       dialling     the stream beneath it
+    host_keys    is it the right host?       known_hosts  the file that knows
+    auth         are we let in?              keys         what we can sign with
+    ask          who answers a prompt        conversation ... from which thread
+    execution    one command, or its stdio   tunnel       one forwarded port
+    pump         bytes between a socket and a channel
+
+Blocking throughout.  This is the only room that imports paramiko and sshtunnel; their
+exceptions are turned into ours here.  It knows nothing of servers, protocols or ZMQ.
+Nothing is imported by this file: who needs no SSH must not pay for paramiko.
+"""

@@ -1,0 +1,114 @@
+"""Who answers a prompt: the person at the terminal, or in front of the notebook.
+
+`Ask` is what the user may pass as `ask=`; the two functions here are its defaults.  Both
+raise AuthenticationRequired where nobody can answer, and neither keeps an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import AuthenticationRequired
+
+__all__ = ["Ask", "ask_notebook", "ask_terminal", "default_ask", "printable"]
+
+# Takes the prompt and whether the answer is a secret; returns the answer.
+Ask = Callable[[str, bool], str]
+
+# Two prompts on one terminal would get each other's answer.
+_one_at_a_time = threading.Lock()
+
+
+def default_ask() -> Ask:
+    """The notebook where this runs in one, else the terminal."""
+    return ask_notebook if _kernel() is not None else ask_terminal
+
+
+def printable(text: str) -> str:
+    """Text of the host without what could steer a terminal or forge another line."""
+    return re.sub(r"[^\n\t\x20-\x7e\xa0-\uffff]", "?", text)
+
+
+def ask_notebook(prompt: str, secret: bool) -> str:
+    """Asks through the input field of the running cell."""
+    kernel = _kernel()
+    if kernel is None:
+        raise AuthenticationRequired("this is not a notebook")
+    try:
+        with _one_at_a_time:
+            # The kernel's own: `input` and `getpass` are diverted to it only while a cell runs
+            # in the main thread, and we may be in another one.
+            answer = kernel.getpass(prompt) if secret else kernel.raw_input(prompt)
+    # The class lives in ipykernel, which we must not import: StdinNotImplementedError.
+    except RuntimeError as error:
+        raise AuthenticationRequired(
+            f"this notebook cannot ask {prompt.strip()!r}: it runs without an input channel"
+        ) from error
+    return str(answer)
+
+
+def _kernel() -> Any:
+    """The ipykernel that we run in, without importing IPython for the question."""
+    shell = sys.modules.get("IPython")
+    if shell is None or "ipykernel" not in sys.modules:
+        return None
+    return getattr(shell.get_ipython(), "kernel", None)
+
+
+def ask_terminal(prompt: str, secret: bool) -> str:
+    """Asks on the controlling terminal, whatever standard input and output are."""
+    with _one_at_a_time, _terminal(prompt) as descriptor:
+        os.write(descriptor, printable(prompt).encode("utf-8", "replace"))
+        if not secret:
+            return _read_line(descriptor, prompt)
+        with _no_echo(descriptor):
+            answer = _read_line(descriptor, prompt)
+        os.write(descriptor, b"\n")
+        return answer
+
+
+@contextmanager
+def _terminal(prompt: str) -> Iterator[int]:
+    nobody = AuthenticationRequired(f"there is no terminal to ask {prompt.strip()!r}")
+    try:
+        descriptor = os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0))
+    except OSError as error:
+        raise nobody from error
+    try:
+        # Reading from the background would stop the whole job without a word.
+        if os.tcgetpgrp(descriptor) != os.getpgrp():
+            raise nobody
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _no_echo(descriptor: int) -> Iterator[None]:
+    import termios
+
+    before = termios.tcgetattr(descriptor)
+    silent = termios.tcgetattr(descriptor)
+    silent[3] &= ~termios.ECHO
+    # Flushing drops what was typed ahead: it was not meant for this prompt.
+    termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+
+
+def _read_line(descriptor: int, prompt: str) -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(descriptor, 1024)
+        if not part:
+            raise AuthenticationRequired(f"the terminal was closed at {prompt.strip()!r}")
+        line += part
+    return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")

@@ -1,0 +1,205 @@
+"""One command on the host, over a channel of the shared connection.
+
+For the few commands of a bootstrap, and for the one stream of the stdio rung; not one per
+user command, since sshd bounds the sessions of a connection (MaxSessions, 10 as a rule) and
+a login shell with a long start-up file is paid each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import paramiko
+
+from ..deadline import Deadline
+from ..errors import SshFailed
+from .pump import Pump
+
+__all__ = ["Completed", "StdioPipe", "execute", "open_session"]
+
+# Answers of the bootstrap are a few kilobytes; a start-up file that prints for ever must not
+# fill the memory.  What is beyond is read and dropped, so that the command can end.
+OUTPUT_LIMIT = 1 << 20
+
+# Kept of what the far side of a pipe complains: enough for a traceback.
+NOISE_LIMIT = 16384
+
+# Where the caller sets no limit, paramiko would wait an hour for a channel.
+OPEN_SECONDS = 60.0
+
+CHUNK = 32768
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended; `status` is None where nobody said, as after a signal."""
+
+    status: int | None
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(repr=False)
+
+
+class _Kept:
+    """Collects a stream up to a limit; `rest` tells whether there was more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        room = self._limit - len(self._data)
+        self._data += data[: max(room, 0)]
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._data)
+
+
+def open_session(
+    transport: paramiko.Transport, command: str, host: str, deadline: Deadline
+) -> paramiko.Channel:
+    """A channel on which `command` was started.  Raises SshFailed."""
+    try:
+        channel = transport.open_session(timeout=deadline.at_most(OPEN_SECONDS))
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise _no_session(error, host) from error
+    with _closed_when_over(channel, deadline) as is_over:
+        try:
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            channel.close()
+            why = "no time left" if is_over.is_set() else f"{str(error) or 'the connection ended'}"
+            raise SshFailed(
+                f"the host would not run a command: {why}", host=host, step="execute"
+            ) from error
+    return channel
+
+
+def execute(
+    transport: paramiko.Transport, command: str, stdin: bytes, host: str, deadline: Deadline
+) -> Completed:
+    """Runs `command` to its end, feeding and reading at once.
+
+    Raises SshFailed when the deadline passes (the channel is closed; the host tells the
+    command by SIGPIPE at best) or the connection breaks.
+    """
+    channel = open_session(transport, command, host, deadline)
+    out, err = _Kept(OUTPUT_LIMIT), _Kept(OUTPUT_LIMIT)
+    threads = [
+        threading.Thread(target=_feed, args=(channel, stdin), name="ssh-stdin", daemon=True),
+        threading.Thread(target=_drain_noise, args=(channel, err), name="ssh-stderr", daemon=True),
+    ]
+    with channel, _closed_when_over(channel, deadline) as is_over:
+        for thread in threads:
+            thread.start()
+        with contextlib.suppress(OSError):
+            while data := channel.recv(CHUNK):
+                out.add(data)
+        threads[1].join()
+        # A command may close its output and go on; the status ends it, or the close.
+        channel.status_event.wait()
+    if is_over.is_set():
+        raise SshFailed("the command did not end in time", host=host, step="execute")
+    status = channel.exit_status
+    if status < 0 and not transport.is_active():
+        raise SshFailed("the connection broke during a command", host=host, step="execute")
+    return Completed(status if status >= 0 else None, bytes(out), bytes(err))
+
+
+class StdioPipe:
+    """A running command whose standard input and output are the local socket `socket`.
+
+    Two threads carry the bytes.  `close` may be called from any thread, and more than once;
+    afterwards the socket belongs to whoever took it and is at its end.
+    """
+
+    def __init__(
+        self, transport: paramiko.Transport, command: str, host: str, deadline: Deadline
+    ) -> None:
+        self._host = host
+        self._channel = open_session(transport, command, host, deadline)
+        self.socket, far_end = socket.socketpair()
+        self._noise = _Kept(NOISE_LIMIT)
+        self._pump = Pump(far_end, self._channel)
+        self._pump.start()
+        threading.Thread(
+            target=_drain_noise,
+            args=(self._channel, self._noise),
+            name="ssh-stderr",
+            daemon=True,
+        ).start()
+
+    @property
+    def noise(self) -> str:
+        """What the command said on standard error so far, up to a limit."""
+        return bytes(self._noise).decode("utf-8", "replace")
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, once the command ended and the host said so."""
+        return self._channel.exit_status if self._channel.exit_status >= 0 else None
+
+    def close(self) -> None:
+        """Ends the pipe; the command sees its input end."""
+        self._pump.close()
+        self.socket.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._channel.closed else "open"
+        return f"<StdioPipe to {self._host}, {state}>"
+
+
+def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
+    # A command need not read its input: then this ends with the channel.
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        channel.sendall(stdin)
+        channel.shutdown_write()
+
+
+def _drain_noise(channel: paramiko.Channel, kept: _Kept) -> None:
+    with contextlib.suppress(OSError):
+        while data := channel.recv_stderr(CHUNK):
+            kept.add(data)
+
+
+@contextlib.contextmanager
+def _closed_when_over(channel: paramiko.Channel, deadline: Deadline) -> Iterator[threading.Event]:
+    """Closes the channel at the deadline, which ends every wait on it; says so in the event.
+
+    paramiko waits for the answer to a request without any limit.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        channel.close()
+
+    seconds = deadline.left
+    if seconds == float("inf"):
+        yield is_over
+        return
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
+
+
+def _no_session(error: Exception, host: str) -> SshFailed:
+    if isinstance(error, paramiko.ChannelException):
+        return SshFailed(
+            f"the host refused to open a session: {error.text}",
+            host=host,
+            step="execute",
+            advice="The site bounds sessions per connection (MaxSessions), or forbids them.",
+        )
+    return SshFailed(
+        f"no session could be opened: {str(error) or 'the connection ended'}",
+        host=host,
+        step="execute",
+    )

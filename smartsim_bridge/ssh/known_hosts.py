@@ -1,0 +1,105 @@
+"""What the known_hosts files say about one host.
+
+paramiko's reader gives up on a whole file for one `@cert-authority`, `@revoked` or broken
+line, and does not match patterns; this one reads lines as ssh does.  It only reads: the
+verdict belongs to `host_keys`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .ssh_config import is_matching_any
+
+__all__ = ["KnownKey", "fingerprint", "new_line", "read_known_keys"]
+
+MARKERS = ("@cert-authority", "@revoked")
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """One line that matches the host: its key and where it stands."""
+
+    path: str
+    line: int
+    marker: str
+    key_type: str
+    blob: bytes
+
+    @property
+    def place(self) -> str:
+        """`file:line`."""
+        return f"{self.path}:{self.line}"
+
+
+def read_known_keys(name: str, paths: Iterable[str]) -> list[KnownKey]:
+    """The keys of all lines that match `name`, which has the form `host` or `[host]:port`.
+
+    Lines that cannot be read, and files that cannot, are passed over, as ssh does.
+    """
+    return [key for path in paths for key in _read_file(name, path)]
+
+
+def fingerprint(blob: bytes) -> str:
+    """The fingerprint as ssh and the sites' web pages show it."""
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii")
+    return "SHA256:" + digest.rstrip("=")
+
+
+def new_line(name: str, key_type: str, blob: bytes, *, hashes_name: bool) -> str:
+    """The line that makes a key known."""
+    shown = _hashed(name, os.urandom(20)) if hashes_name else name
+    return f"{shown} {key_type} {base64.b64encode(blob).decode('ascii')}\n"
+
+
+def _read_file(name: str, path: str) -> Iterator[KnownKey]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().split("\n")
+    except OSError:
+        return
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#") or (marker and marker not in MARKERS):
+            continue
+        if not _is_match(name, words[0]):
+            continue
+        blob = _decoded(words[1], words[2])
+        if blob is not None:
+            yield KnownKey(path, number, marker, words[1], blob)
+
+
+def _is_match(name: str, names: str) -> bool:
+    if not names.startswith("|"):
+        return is_matching_any(name, names.split(","))
+    parts = names.split("|")
+    if len(parts) != 4 or parts[1] != "1":
+        return False
+    try:
+        salt = base64.b64decode(parts[2], validate=True)
+    except binascii.Error:
+        return False
+    return hmac.compare_digest(_hashed(name, salt).encode(), names.encode())
+
+
+def _hashed(name: str, salt: bytes) -> str:
+    # SHA-1 is what the format says; it hides names, it protects nothing else.
+    digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
+    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+
+
+def _decoded(key_type: str, text: str) -> bytes | None:
+    """The key, if it is one, and of the type that the line says."""
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    length = int.from_bytes(blob[:4], "big")
+    return blob if blob[4 : 4 + length] == key_type.encode() and len(blob) > 4 + length else None

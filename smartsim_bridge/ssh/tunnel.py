@@ -1,0 +1,203 @@
+"""One port of the host, reachable here: sshtunnel's forwarder over our connection.
+
+sshtunnel would make a connection of its own, check no host key and listen on all addresses;
+so it gets the transport that is logged in already, and a unix socket in a directory that
+only the user can enter.  It calls a tunnel up whatever the host thinks of it: whether the
+site permits forwarding is found out first, by opening one channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from typing import Any
+
+import paramiko
+import sshtunnel
+
+from ..deadline import Deadline
+from ..errors import ForwardingRefused, NobodyListening, SshFailed
+from .pump import Pump
+
+__all__ = ["Tunnel"]
+
+# sun_path holds 108 bytes on Linux and 104 elsewhere; some programs append to a name.
+SOCKET_PATH_LIMIT = 100
+
+# Long enough for a busy host; a firewall that swallows packets takes minutes.
+PROOF_SECONDS = 15.0
+
+_logger = logging.getLogger("smartsim_bridge.ssh.tunnel")
+# sshtunnel adds handlers of its own, also to paramiko's logger, where it finds none.
+_logger.addHandler(logging.NullHandler())
+
+
+class Tunnel:
+    """A local endpoint whose connections end at `host:port` as seen from the SSH host.
+
+    Starts in the constructor.  Raises ForwardingRefused when the site forbids it,
+    NobodyListening when the port does not answer, SshFailed when the connection is broken;
+    nothing stays behind then.
+    """
+
+    def __init__(
+        self,
+        transport: paramiko.Transport,
+        host: str,
+        port: int,
+        *,
+        directory: str,
+        via: str,
+        deadline: Deadline,
+    ) -> None:
+        self._remote = (host, port)
+        self._via = via
+        self._lock = threading.Lock()
+        self._is_closed = False
+        _prove(transport, self._remote, via, deadline)
+        self._directory = _make_directory(directory) if hasattr(socket, "AF_UNIX") else None
+        bind = ("127.0.0.1", 0) if self._directory is None else f"{self._directory}/t"
+        self._forwarder = _Forwarder(transport, self._remote, bind)
+        try:
+            self._forwarder.start()
+        # sshtunnel's own exception says nothing that the reason behind it would not say better.
+        except (sshtunnel.BaseSSHTunnelForwarderError, OSError) as error:
+            self.close()
+            raise SshFailed(
+                f"the tunnel could not be set up: {error}", host=via, step="tunnel"
+            ) from error
+        self.endpoint = _endpoint(self._forwarder.local_bind_addresses[0])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether new connections can pass."""
+        return not self._is_closed and bool(self._forwarder.is_active)
+
+    def close(self) -> None:
+        """Cuts what passes through it, and removes the socket; the SSH connection stays."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._forwarder.end()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self.is_alive else "broken"
+        return f"<Tunnel {self._remote[0]}:{self._remote[1]} via {self._via}, {state}>"
+
+
+class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has no types
+    """sshtunnel's forwarder with a transport that is not its own."""
+
+    def __init__(
+        self, transport: paramiko.Transport, remote: tuple[str, int], bind: str | tuple[str, int]
+    ) -> None:
+        self._shared = transport
+        self._pumps: set[Pump] = set()
+        self._pumps_lock = threading.Lock()
+        super().__init__(
+            # It connects to none of these: see _connect_to_gateway.
+            ("127.0.0.1", 22),
+            ssh_username="-",
+            ssh_password="-",  # noqa: S106
+            ssh_config_file=None,
+            allow_agent=False,
+            host_pkey_directories=[],
+            remote_bind_address=remote,
+            local_bind_address=bind,
+            logger=_logger,
+        )
+        # Its check of a good tunnel takes 11 s, and is no check: ours came first.
+        self.skip_tunnel_checkup = True
+
+    def _connect_to_gateway(self) -> None:
+        self._transport = self._shared
+
+    def _make_ssh_forward_handler_class(self, remote: tuple[str, int]) -> Any:
+        forwarder = self
+
+        class Handler(super()._make_ssh_forward_handler_class(remote)):  # type: ignore[misc]
+            """Carries one connection with our pump: theirs has one thread and uses select()."""
+
+            def _redirect(self, channel: paramiko.Channel) -> None:
+                # The copy outlives the handler, which closes its own.
+                pump = Pump(self.request.dup(), channel)
+                with forwarder._tracked(pump):
+                    pump.start()
+                    pump.wait()
+
+        return Handler
+
+    @contextlib.contextmanager
+    def _tracked(self, pump: Pump) -> Any:
+        with self._pumps_lock:
+            self._pumps.add(pump)
+        try:
+            yield
+        finally:
+            with self._pumps_lock:
+                self._pumps.discard(pump)
+
+    def end(self) -> None:
+        """Stops listening and cuts the connections, without closing the shared transport."""
+        # What is not there cannot be closed: stop() and __del__ both look.
+        self.__dict__.pop("_transport", None)
+        self.stop()
+        with self._pumps_lock:
+            pumps = list(self._pumps)
+        for pump in pumps:
+            pump.close()
+
+    def __repr__(self) -> str:
+        # Theirs shows the password; even ours, which is none, looks bad in a traceback.
+        return f"<forwarder to {self._remote_binds}>"
+
+    __str__ = __repr__
+
+
+def _prove(
+    transport: paramiko.Transport, remote: tuple[str, int], via: str, deadline: Deadline
+) -> None:
+    """Opens one channel to the port and closes it: an sshd that forbids forwarding says so
+    only at the first connection."""
+    place = f"{remote[0]}:{remote[1]}"
+    try:
+        channel = transport.open_channel(
+            "direct-tcpip", remote, ("127.0.0.1", 0), timeout=deadline.at_most(PROOF_SECONDS)
+        )
+    except paramiko.ChannelException as error:
+        if error.code == paramiko.common.OPEN_FAILED_CONNECT_FAILED:
+            raise NobodyListening(
+                f"nobody listens on {place} of the host: {error.text}", host=via, step="tunnel"
+            ) from error
+        raise ForwardingRefused(
+            f"the host refuses to forward {place}: {error.text}", host=via, step="tunnel"
+        ) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise SshFailed(
+            f"no channel to {place}: {str(error) or 'the connection ended'}",
+            host=via,
+            step="tunnel",
+        ) from error
+    channel.close()
+
+
+def _make_directory(parent: str) -> str:
+    """A fresh directory of mode 0700 whose path leaves room for a socket's name."""
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    path = tempfile.mkdtemp(prefix="t-", dir=parent)
+    if len(os.fsencode(path)) + len("/t") < SOCKET_PATH_LIMIT:
+        return path
+    os.rmdir(path)
+    return tempfile.mkdtemp(prefix="ssb-", dir="/tmp")
+
+
+def _endpoint(bound: str | tuple[str, int]) -> str:
+    return f"ipc://{bound}" if isinstance(bound, str) else f"tcp://127.0.0.1:{bound[1]}"

@@ -1,0 +1,5 @@
+"""Fixtures for all tests live in tests/support; this file only makes them known."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.support.fixtures"]

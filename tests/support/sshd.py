@@ -1,0 +1,275 @@
+"""A real OpenSSH server on 127.0.0.1, for one test or many.
+
+    with Sshd(user, ["AllowTcpForwarding no"]) as sshd:
+        target = sshd.target()
+
+It has its own directory, host keys, configuration and authorised key, and its sessions have
+a home directory of their own (`sshd.home`), whatever the account's home is: test runs of the
+same machine do not meet there.  Everything goes away with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from smartsim_bridge.ssh.target import Target, resolve_target
+
+from .users import User, is_root
+
+__all__ = ["HOST_KEY_TYPES", "SSHD", "Sshd", "make_key"]
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
+
+# What an sshd has as a rule, and in the order of ssh-keygen -A.
+HOST_KEY_TYPES = ("ed25519",)
+
+READY_SECONDS = 10.0
+
+ALIAS = "head"
+
+
+class Sshd:
+    """A running sshd into which `user` logs in with the key `identity`.
+
+    `config` are lines of sshd_config; the first value of a keyword wins there, so they win
+    over ours.  `environment` is set in every session.
+    """
+
+    def __init__(
+        self,
+        user: User,
+        config: Sequence[str] = (),
+        *,
+        host_key_types: Sequence[str] = HOST_KEY_TYPES,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        assert SSHD is not None, "there is no sshd; ask the fixture, which skips"
+        self.user = user
+        self.host = "127.0.0.1"
+        # Short, for unix sockets in it, and open to the user, who need not be us.
+        self.directory = Path(tempfile.mkdtemp(prefix="ssb-sshd-"))
+        self.directory.chmod(0o755)
+        self.home = self.directory / "home"
+        self.home.mkdir(mode=0o700)
+        user.own(self.home)
+        # What is ours: the near side's home directory, with its ~/.ssh.
+        self.near_home = self.directory / "near"
+        (self.near_home / ".ssh").mkdir(parents=True, mode=0o700)
+        self.identity = make_key(self.near_home / ".ssh" / "id_ed25519")
+        self.known_hosts = self.near_home / ".ssh" / "known_hosts"
+        self.ssh_config = self.near_home / ".ssh" / "config"
+        self._environment = {"HOME": str(self.home), **(environment or {})}
+        self._lines = list(config)
+        self.host_keys = [
+            make_key(self.directory / f"host_{kind}", kind) for kind in host_key_types
+        ]
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._log: list[str] = []
+        self._log_grew = threading.Condition()
+
+    # --- what a test needs to know --------------------------------------------------------
+
+    @property
+    def host_key_lines(self) -> list[str]:
+        """The host keys as `type base64`, in the order of their kinds."""
+        publics = [Path(f"{key}.pub").read_text("ascii") for key in self.host_keys]
+        return [" ".join(public.split()[:2]) for public in publics]
+
+    @property
+    def log(self) -> str:
+        """What sshd said so far, at LogLevel VERBOSE."""
+        with self._log_grew:
+            return "".join(self._log)
+
+    def wait_for_log(self, text: str, seconds: float = 10.0) -> str:
+        """The log, once `text` is in it; AssertionError with the log if that takes too long."""
+        with self._log_grew:
+            found = self._log_grew.wait_for(lambda: text in "".join(self._log), seconds)
+            assert found, f"{text!r} is not in the log:\n{''.join(self._log)}"
+            return "".join(self._log)
+
+    def target(self, spelled: str = ALIAS, **keywords: str | int | None) -> Target:
+        """The target, as the near side resolves it by its own ssh_config only."""
+        keywords.setdefault("ssh_config", str(self.ssh_config))
+        return resolve_target(
+            spelled,
+            local_user=self.user.name,
+            home=str(self.near_home),
+            **keywords,  # type: ignore[arg-type]
+        )
+
+    def ssh_command(self, *arguments: str) -> list[str]:
+        """The system's ssh, with the same configuration."""
+        return ["ssh", "-F", str(self.ssh_config), "-o", "BatchMode=yes", ALIAS, *arguments]
+
+    # --- life -----------------------------------------------------------------------------
+
+    def __enter__(self) -> Sshd:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts it and waits until it listens; the near side then knows its host keys."""
+        assert SSHD is not None
+        if is_root():
+            # Where the distribution makes it only when its service starts.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        for _attempt in range(5):
+            self.port = _free_port()
+            config = self._write_config()
+            self._process = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                # Its sessions' process groups and ours stay apart.
+                start_new_session=True,
+            )
+            threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
+            if self._wait_until_it_listens():
+                break
+        else:
+            raise AssertionError(f"sshd does not start:\n{self.log}")
+        self._write_near_side()
+
+    def stop(self) -> None:
+        """Ends the listener and the sessions, and removes the directory."""
+        self.kill_sessions()
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill_sessions(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ends the connections that are open, as a network that breaks would."""
+        for pid in self.session_pids():
+            os.kill(pid, number)
+
+    def session_pids(self) -> list[int]:
+        """The processes of sshd that serve a connection each."""
+        if self._process is None:
+            return []
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [int(pid) for pid in children.read_text("ascii").split()]
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def _write_config(self) -> Path:
+        settings = " ".join(f"{name}={value}" for name, value in self._environment.items())
+        authorized = self.directory / "authorized_keys"
+        shutil.copy(f"{self.identity}.pub", authorized)
+        lines = [
+            f"ListenAddress {self.host}:{self.port}",
+            *self._lines,
+            *(f"HostKey {key}" for key in self.host_keys),
+            f"AuthorizedKeysFile {authorized}",
+            "PidFile none",
+            "StrictModes no",
+            "LogLevel VERBOSE",
+            "UseDNS no",
+            "PrintMotd no",
+            "PrintLastLog no",
+            # So that a test may fail as often as it wants to.
+            "MaxStartups 100:30:200",
+            "PerSourcePenalties no",
+            f"UsePAM {'yes' if is_root() else 'no'}",
+            f"SetEnv {settings}",
+        ]
+        if not _knows("PerSourcePenalties"):
+            lines.remove("PerSourcePenalties no")
+        path = self.directory / "sshd_config"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def _write_near_side(self) -> None:
+        names = f"[{self.host}]:{self.port}"
+        self.known_hosts.write_text(
+            "".join(f"{names} {line}\n" for line in self.host_key_lines), encoding="ascii"
+        )
+        self.ssh_config.write_text(
+            f"Host {ALIAS}\n"
+            f"  HostName {self.host}\n"
+            f"  Port {self.port}\n"
+            f"  User {self.user.name}\n"
+            f"  IdentityFile {self.identity}\n"
+            f"  IdentitiesOnly yes\n"
+            f"  IdentityAgent none\n"
+            f"  UserKnownHostsFile {self.known_hosts}\n"
+            f"  GlobalKnownHostsFile none\n",
+            encoding="utf-8",
+        )
+
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                with self._log_grew:
+                    self._log.append(line)
+                    self._log_grew.notify_all()
+        with self._log_grew:
+            self._log_grew.notify_all()
+
+    def _wait_until_it_listens(self) -> bool:
+        process, end = self._process, time.monotonic() + READY_SECONDS
+        assert process is not None
+        ready = f"Server listening on {self.host} port {self.port}"
+        with self._log_grew:
+            self._log_grew.wait_for(
+                lambda: ready in "".join(self._log) or process.poll() is not None,
+                end - time.monotonic(),
+            )
+            if ready in "".join(self._log) and process.poll() is None:
+                return True
+        process.kill()
+        process.wait()
+        return False
+
+
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    """A new key pair at `path` and `path`.pub."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "a test", "-f", str(path)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return path
+
+
+def _free_port() -> int:
+    # sshd takes no port 0.  Somebody may take the number first: then start() tries another.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _knows(keyword: str) -> bool:
+    assert SSHD is not None
+    done = subprocess.run(
+        [SSHD, "-t", "-f", "/dev/null", "-o", f"{keyword}=no"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "Bad configuration option" not in done.stderr
