@@ -118,11 +118,11 @@ say_server() {
 # Whether the process of this beacon lives; a pid may since belong to another.
 say_process() {
     pid=$(number_in "$1" pid)
-    if ! is_number "$pid" || [ "$pid" -le 1 ] || ! kill -0 "$pid" 2>/dev/null; then
+    if ! is_number "$pid" || [ "$pid" -le 1 ] || ! kill -0 "$pid" 2>/dev/null || is_zombie; then
         say beacon_alive no
         return
     fi
-    start=$(start_of "$pid")
+    start=$(start_of_it)
     say beacon_alive yes
     say beacon_start "$start"
     case $1 in
@@ -137,11 +137,22 @@ number_in() {
     echo "${1%%[!0-9]*}"
 }
 
-# Field 22.  The second field is the program's name in parentheses, and may itself hold
-# spaces and parentheses, so counting starts behind the last one.
-start_of() {
-    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
-    set -- ${stat##*) }
+# Leaves what /proc/$pid/stat says behind the program's name in `stat`.  The name stands in
+# parentheses, and may itself hold spaces and parentheses.
+read_stat() {
+    { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return
+    stat=${stat##*) }
+}
+
+# Dead, but nobody has asked for its status yet: where init does not, it stays so for ever.
+is_zombie() {
+    read_stat && case $stat in [ZX]*) ;; *) false ;; esac
+}
+
+# Field 22 of the whole line, in clock ticks since boot.
+start_of_it() {
+    read_stat || return
+    set -- $stat
     [ $# -ge 20 ] || return
     shift 19
     echo "$1"

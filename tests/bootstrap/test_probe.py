@@ -203,6 +203,16 @@ def test_a_dead_server_is_reported_and_pythons_are_looked_for(head: Head) -> Non
     assert facts.searched
 
 
+def test_a_zombie_is_no_server(head: Head) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as process:
+        head.add_server(beacon_of_process(process.pid))
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        facts = ask(head.host())
+
+    assert [found.alive for found in facts.beacons] == [False]
+
+
 @pytest.mark.parametrize(
     "change", [{"pid_start": 1}, {"boot_id": "0ld"}], ids=["reused pid", "old boot"]
 )
