@@ -1,10 +1,10 @@
 """Is this the host it says it is?  Decided before anything of ours is sent to it.
 
-The verdicts are those of ssh with StrictHostKeyChecking=yes, or accept-new, with one
-difference: a key of a type that known_hosts does not have, where it has others, counts as
-changed here.  ssh calls it unknown and `accept-new` lets it write the key down; but we ask
-the host for the types that we know first, so a host that cannot show one of them is not
-the one we knew.  Certificates of hosts are not understood.
+The verdicts are those of ssh with StrictHostKeyChecking=yes, or accept-new; a test compares
+them.  Among them one that surprises: a key of a type that known_hosts does not have, where
+it has others for the host, counts as changed.  We ask the host for the types that we know
+first, so a host that cannot show one of them is not the one we knew.  Certificates of hosts
+are not understood, and lines of authorities are passed over.
 
 Knows keys only as name and bytes, so that it can be tested without a connection.
 """

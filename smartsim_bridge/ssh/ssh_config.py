@@ -72,8 +72,9 @@ class HostConfig:
     @property
     def hostname(self) -> str:
         """The name to connect to: `HostName`, whose %h is what the user typed."""
-        said = self.first("hostname", self.alias)
-        return _replace_tokens(said, {"h": self.alias, "n": self.alias}, "HostName")
+        if not self.is_set("hostname"):
+            return self.alias
+        return _replace_tokens(self.first("hostname"), {"h": self.alias, "n": self.alias}, "HostName")
 
     def expand(self, text: str, keyword: str) -> str:
         """`text` with its %-tokens replaced.  UnsupportedSshConfig for one we do not know."""

@@ -247,10 +247,13 @@ class Sshd:
         return False
 
 
-def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+def make_key(
+    path: Path, kind: str = "ed25519", passphrase: str = "", options: Sequence[str] = ()
+) -> Path:
     """A new key pair at `path` and `path`.pub."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "a test", "-f", str(path)],
+        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "a test", "-f", str(path)]
+        + list(options),
         check=True,
         stdin=subprocess.DEVNULL,
     )

@@ -1,0 +1,210 @@
+"""What we read must be what ssh reads: most cases here are put to `ssh -G` as well."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge.errors import InvalidSettings, UnsupportedSshConfig
+from smartsim_bridge.ssh.ssh_config import HostConfig, is_matching_any, read_host_config
+from tests.support.users import us
+
+ME = us().name
+
+# What of `ssh -G` is compared; it prints defaults too, so only what a case sets.
+CORPUS = {
+    "one host": "Host login1\n  HostName h.example\n  Port 2222\n  User ann",
+    "first value wins": "Host login1\n User ann\nHost *\n User bob\n Port 2200",
+    "pattern": "Host log*\n  HostName %h.example.org",
+    "negated pattern": "Host * !login1\n  User bob\nHost *\n  User ann",
+    "question mark": "Host login?\n  Port 23",
+    "equals sign and quotes": 'Host=login1\n  User = "ann"\n  Port=24',
+    "trailing comment": "Host login1 # the first\n  User ann # or bob",
+    "several names": "Host a b login1 c\n  Port 25",
+    "match all": "Match all\n  Port 26",
+    "match host after HostName": "Host login1\n HostName h.site\nMatch host *.site\n Port 27",
+    "match originalhost": "Host login1\n HostName h.site\nMatch originalhost login1\n Port 28",
+    "match negated": "Match !host other\n  Port 29",
+    "match user": "Host login1\n User ann\nMatch user ann,bob\n Port 30",
+    "match localuser": f"Match localuser {ME}\n  Port 31",
+    "match exec true": "Match exec true\n  Port 32",
+    "match exec false": "Match exec false\n  Port 33\nHost *\n  Port 34",
+    "match exec with tokens": 'Match exec "test %h = login1 -a %n = login1"\n  Port 35',
+    "match two criteria": "Match host login1 exec false\n  Port 36\nMatch host login1 exec true\n Port 37",
+    "match final": "Match final\n  Port 38\nHost login1\n  HostName h.site",
+    "match final sees the host name": "Host login1\n HostName h.site\nMatch final host h.site\n Port 39",
+    "host pattern in the final pass": "Match final all\nHost h.site\n User ann\nHost login1\n HostName h.site",
+    "no match at all": "Host elsewhere\n  Port 40",
+    "jump before command": "ProxyJump gate\nProxyCommand nc %h %p",
+    "command before jump": "ProxyCommand nc %h %p\nProxyJump gate",
+    "keyword in any case": "hOsT login1\n pOrT 41\n uSER ann",
+    "tabs and indents": "Host\tlogin1\n\t\tPort\t42",
+    "identities add up": "Host login1\n IdentityFile /k/one\nHost *\n IdentityFile /k/two\n IdentityFile /k/one",
+    "alias for the key": "HostKeyAlias cluster",
+    "yes and no": "IdentitiesOnly yes\nHashKnownHosts yes",
+    "address family": "AddressFamily inet6\nBindAddress ::1",
+    "known hosts files": "UserKnownHostsFile /a/one /a/two\nGlobalKnownHostsFile /etc/x",
+    "escaped quote": 'Host login1\n  User "an\\"n"',
+    "hash inside a word": "Host login1\n  User ann#1",
+}
+
+COMPARED = ["hostname", "port", "user", "identityfile", "proxyjump", "proxycommand", "hostkeyalias", "identitiesonly", "hashknownhosts", "addressfamily", "bindaddress", "userknownhostsfile", "globalknownhostsfile"]
+
+
+def write_config(home: Path, text: str) -> Path:
+    path = home / ".ssh" / "config"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read(home: Path, text: str, **given: str) -> HostConfig:
+    path = write_config(home, text)
+    return read_host_config("login1", path=str(path), given=given, local_user=ME, home=str(home))
+
+
+def said_by_ssh(config: Path, *options: str) -> dict[str, list[str]]:
+    done = subprocess.run(
+        ["ssh", "-G", "-F", str(config), *options, "login1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        keyword, _, value = line.partition(" ")
+        answers.setdefault(keyword, []).append(value)
+    return answers
+
+
+@pytest.mark.parametrize("case", CORPUS)
+def test_what_we_read_is_what_ssh_reads(case: str, tmp_path: Path) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("ssh is not installed")
+    path = write_config(tmp_path, CORPUS[case])
+    theirs = said_by_ssh(path)
+    ours = read(tmp_path, CORPUS[case])
+    answers = {keyword: ours.values[keyword] for keyword in COMPARED if ours.is_set(keyword)}
+    answers["hostname"] = [ours.hostname]
+    answers.setdefault("port", ["22"])
+    answers.setdefault("user", [ME])
+    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
+        if keyword in answers:
+            answers[keyword] = [" ".join(answers[keyword])]
+    for keyword in COMPARED:
+        if keyword in answers:
+            assert answers[keyword] == theirs[keyword], keyword
+        else:
+            # Nothing of ours: then ssh shows a default, or nothing.
+            assert keyword not in ("proxyjump", "hostkeyalias") or keyword not in theirs
+
+
+def test_what_is_given_wins_and_steers_match(tmp_path: Path) -> None:
+    text = "Host login1\n User ann\n Port 23\nMatch user bob\n IdentityFile /k/bob"
+    config = read(tmp_path, text, user="bob", port="24")
+    theirs = said_by_ssh(tmp_path / ".ssh" / "config", "-l", "bob", "-p", "24")
+    assert [config.first("user")] == theirs["user"] == ["bob"]
+    assert [config.first("port")] == theirs["port"] == ["24"]
+    assert config.values["identityfile"] == theirs["identityfile"] == ["/k/bob"]
+
+
+def test_include_reads_globs_under_the_users_directory(tmp_path: Path) -> None:
+    parts = tmp_path / ".ssh" / "conf.d"
+    parts.mkdir(parents=True)
+    (parts / "1").write_text("Host login1\n  Port 50\nHost other\n  Port 51\n")
+    (parts / "2").write_text("User ann\n")
+    config = read(tmp_path, "Include conf.d/*\nHost login1\n  Port 52\n  HostName h.site")
+    assert (config.first("port"), config.first("user"), config.hostname) == ("50", "ann", "h.site")
+
+
+def test_include_under_another_host_says_nothing(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_text("Host *\n  Port 50\n")
+    config = read(tmp_path, f"Host other\n  Include {part}\nHost login1\n  User ann")
+    assert not config.is_set("port")
+    assert config.first("user") == "ann"
+
+
+def test_after_an_include_the_enclosing_host_goes_on(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_text("Host other\n  Port 50\n")
+    config = read(tmp_path, f"Host login1\n  Include {part}\n  Port 53")
+    assert config.first("port") == "53"
+    assert said_by_ssh(tmp_path / ".ssh" / "config")["port"] == ["53"]
+
+
+def test_include_of_home_and_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "part").write_text("Port 54\n")
+    config = read(tmp_path, "Include ~/missing ~/part ${HOME}/part")
+    assert config.first("port") == "54"
+
+
+def test_include_of_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSshConfig, match="too many files"):
+        read(tmp_path, "Include ~/.ssh/config")
+
+
+def test_the_users_file_wins_over_the_systems(tmp_path: Path) -> None:
+    write_config(tmp_path, "Host login1\n  HashKnownHosts no\n  User ann")
+    config = read_host_config("login1", path=None, given={}, local_user=ME, home=str(tmp_path))
+    assert config.first("user") == "ann"
+    assert config.first("hashknownhosts") == "no"
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="is not a file"):
+        read_host_config("login1", path=str(tmp_path / "x"), given={}, local_user=ME, home="/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Match tagged fast\n  Port 23",
+        "Match localnetwork 10.0.0.0/8\n  Port 23",
+        "Match sessiontype exec\n  Port 23",
+        "Match version OpenSSH*\n  Port 23",
+        "CanonicalizeHostname yes",
+        "ProxyUseFdpass yes",
+        "KnownHostsCommand /bin/true",
+        "RevokedHostKeys /etc/ssh/revoked",
+        "BindInterface eth0",
+        "HostName %C",
+        'User "ann',
+        "Include ${XDG_CONFIG_HOME}/ssh/*",
+        "Port",
+    ],
+)
+def test_what_we_cannot_honour_is_refused_and_not_passed_over(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSshConfig):
+        read(tmp_path, text).expand_path("~", "x")
+        read(tmp_path, text).hostname  # noqa: B018
+
+
+def test_a_criterion_behind_one_that_fails_is_not_looked_at(tmp_path: Path) -> None:
+    config = read(tmp_path, "Match host other tagged fast\n  Port 23")
+    assert not config.is_set("port")
+
+
+def test_match_exec_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smartsim_bridge.ssh.ssh_config.MATCH_EXEC_SECONDS", 0.05)
+    with pytest.raises(UnsupportedSshConfig, match="did not end"):
+        read(tmp_path, "Match exec 'exec sleep 30'\n  Port 23")
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "is_match"),
+    [
+        ("login1", ["login?"], True),
+        ("login1", ["LOGIN*"], True),
+        ("login1", ["*", "!login1"], False),
+        ("login1", ["!other"], False),
+        ("[h]:2222", ["[h]:2222"], True),
+        ("h", ["[h]"], False),
+        ("login1", [], False),
+    ],
+)
+def test_pattern_lists_match_as_in_openssh(name: str, patterns: list[str], is_match: bool) -> None:
+    assert is_matching_any(name, patterns) is is_match
