@@ -78,9 +78,12 @@ class SshConnection:
         self,
         target: Target,
         transport: paramiko.Transport,
+        login: str,
         beneath: contextlib.ExitStack,
     ) -> None:
         self.target = target
+        #: How the login was done: "publickey /home/me/.ssh/id_ed25519, password".
+        self.login = login
         self._transport = transport
         # Closed after the transport: the proxy, or the connection to the jump host.
         self._beneath = beneath
@@ -123,7 +126,7 @@ class SshConnection:
         with journey.stage("authenticate") as note:
             note.detail = authenticate(transport, target, way.ask, way.deadline)
         transport.set_keepalive(KEEPALIVE_SECONDS)
-        return cls(target, transport, way.beneath.pop_all())
+        return cls(target, transport, note.detail, way.beneath.pop_all())
 
     @property
     def is_alive(self) -> bool:

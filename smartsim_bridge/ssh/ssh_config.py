@@ -74,7 +74,8 @@ class HostConfig:
         """The name to connect to: `HostName`, whose %h is what the user typed."""
         if not self.is_set("hostname"):
             return self.alias
-        return _replace_tokens(self.first("hostname"), {"h": self.alias, "n": self.alias}, "HostName")
+        tokens = {"h": self.alias, "n": self.alias}
+        return _replace_tokens(self.first("hostname"), tokens, "HostName")
 
     def expand(self, text: str, keyword: str) -> str:
         """`text` with its %-tokens replaced.  UnsupportedSshConfig for one we do not know."""

@@ -108,9 +108,7 @@ def _resolve(
     around: _Circumstances,
 ) -> Target:
     typed = _read_spelling(spelled)
-    given = _given(
-        typed.user if user is None else user, typed.port if port is None else port, jump
-    )
+    given = _given(typed.user if user is None else user, typed.port if port is None else port, jump)
     config = read_host_config(
         typed.host,
         path=around.ssh_config,

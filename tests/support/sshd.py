@@ -68,6 +68,8 @@ class Sshd:
         self.identity = make_key(self.near_home / ".ssh" / "id_ed25519")
         self.known_hosts = self.near_home / ".ssh" / "known_hosts"
         self.ssh_config = self.near_home / ".ssh" / "config"
+        self._authorized_keys = self.directory / "authorized_keys"
+        self.authorize(self.identity)
         self._environment = {"HOME": str(self.home), **(environment or {})}
         self._lines = list(config)
         self.host_keys = [
@@ -108,6 +110,11 @@ class Sshd:
             home=str(self.near_home),
             **keywords,  # type: ignore[arg-type]
         )
+
+    def authorize(self, key: Path) -> None:
+        """Lets the user in with this key too."""
+        with self._authorized_keys.open("a") as file:
+            file.write(Path(f"{key}.pub").read_text("ascii"))
 
     def ssh_command(self, *arguments: str) -> list[str]:
         """The system's ssh, with the same configuration."""
@@ -178,13 +185,11 @@ class Sshd:
 
     def _write_config(self) -> Path:
         settings = " ".join(f"{name}={value}" for name, value in self._environment.items())
-        authorized = self.directory / "authorized_keys"
-        shutil.copy(f"{self.identity}.pub", authorized)
         lines = [
             f"ListenAddress {self.host}:{self.port}",
             *self._lines,
             *(f"HostKey {key}" for key in self.host_keys),
-            f"AuthorizedKeysFile {authorized}",
+            f"AuthorizedKeysFile {self._authorized_keys}",
             "PidFile none",
             "StrictModes no",
             "LogLevel VERBOSE",
@@ -252,8 +257,19 @@ def make_key(
 ) -> Path:
     """A new key pair at `path` and `path`.pub."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "a test", "-f", str(path)]
-        + list(options),
+        [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            kind,
+            "-N",
+            passphrase,
+            "-C",
+            "a test",
+            "-f",
+            str(path),
+            *options,
+        ],
         check=True,
         stdin=subprocess.DEVNULL,
     )
