@@ -7,7 +7,6 @@ itself sees to it that there is one.  Used by `client`.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field, replace
 
 from ..deadline import Deadline
@@ -19,6 +18,7 @@ from .host import Host
 from .launch import launch
 from .plan import LookAgain, Start, Use, Wish, plan
 from .probe import probe
+from .shell import Shell
 from .upload import upload
 
 __all__ = ["Found", "ensure_server", "find_server"]
@@ -50,26 +50,23 @@ def ensure_server(
 
     `distrust` is the pid of a server that an earlier call found and that does not answer.
     Raises ProbeFailed, NoServer, NoUsablePython, UploadFailed or LaunchFailed, and what
-    `host.execute` raises.
+    `host.open_stdio` raises.
     """
-    errand = _Errand(host, python or "", prelude or "", state_dir or "", deadline, journey)
+    artifact = build()
     wish = Wish(
         spelled=host.target.spelled,
-        artifact=errand.artifact.name,
+        artifact=artifact.name,
         autostart=autostart,
         python=python or "",
         port=port or 0,
         distrust=distrust,
     )
-    facts = errand.probe()
-    decided = plan(facts, wish)
-    if isinstance(decided, LookAgain):
-        facts = errand.probe(search=True)
-        decided = plan(facts, wish)
-    if isinstance(decided, Use):
-        return Found(decided.beacon, decided.credentials, started=False, facts=facts)
-    assert isinstance(decided, Start)  # a probe that searched leaves nothing to look for
-    return errand.start(decided, facts)
+    with Shell(host, prelude=prelude or "", deadline=deadline) as shell:
+        errand = _Errand(shell, artifact, wish, state_dir or "", journey)
+        facts, decided = errand.decide()
+        if isinstance(decided, Use):
+            return Found(decided.beacon, decided.credentials, started=False, facts=facts)
+        return errand.start(decided, facts)
 
 
 def find_server(
@@ -91,62 +88,42 @@ def find_server(
     )
 
 
+@dataclass(frozen=True)
 class _Errand:
-    """What the steps of one call share; the nonce marks the answers of this call."""
+    """What the steps of one call share."""
 
-    def __init__(
-        self,
-        host: Host,
-        python: str,
-        prelude: str,
-        state_dir: str,
-        deadline: Deadline,
-        journey: Journey,
-    ) -> None:
-        self.artifact: Artifact = build()
-        self._host = host
-        self._python = python
-        self._prelude = prelude
-        self._state_dir = state_dir
-        self._nonce = secrets.token_hex(12)
-        self._deadline = deadline
-        self._journey = journey
+    shell: Shell
+    artifact: Artifact
+    wish: Wish
+    state_dir: str
+    journey: Journey
+
+    def decide(self) -> tuple[Facts, Use | Start]:
+        facts = self.probe()
+        decided = plan(facts, self.wish)
+        if isinstance(decided, LookAgain):
+            facts = self.probe(search=True)
+            decided = plan(facts, self.wish)
+        assert not isinstance(decided, LookAgain)  # a probe that searched leaves nothing open
+        return facts, decided
 
     def probe(self, *, search: bool = False) -> Facts:
         return probe(
-            self._host,
-            nonce=self._nonce,
-            prelude=self._prelude,
-            python=self._python,
-            state_dir=self._state_dir,
+            self.shell,
+            python=self.wish.python,
+            state_dir=self.state_dir,
             artifact=self.artifact.name,
             size=self.artifact.size,
             search=search,
-            deadline=self._deadline,
-            journey=self._journey,
+            journey=self.journey,
         )
 
     def start(self, decided: Start, facts: Facts) -> Found:
         step = decided.launch
         if decided.upload is not None:
-            path = upload(
-                self._host,
-                decided.upload,
-                self.artifact,
-                nonce=self._nonce,
-                prelude=self._prelude,
-                deadline=self._deadline,
-                journey=self._journey,
-            )
+            path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
             step = replace(step, path=path, state_dir=_state_directory_of(path))
-        beacon, credentials = launch(
-            self._host,
-            step,
-            nonce=self._nonce,
-            prelude=self._prelude,
-            deadline=self._deadline,
-            journey=self._journey,
-        )
+        beacon, credentials = launch(self.shell, step, journey=self.journey)
         return Found(beacon, credentials, started=not _was_there(beacon, facts), facts=facts)
 
 

@@ -95,15 +95,8 @@ def _failed(what: str, noise: str, host: str) -> ProbeFailed:
 
 def _pairs(inside: str, nonce: str) -> list[tuple[str, str]]:
     """Our lines carry the nonce; what a background job prints in between does not."""
-    pairs = []
-    for line in inside.split("\n"):
-        _, ours, rest = line.partition(f"{nonce} ")
-        key, is_pair, value = rest.partition("=")
-        if ours and not is_pair:
-            raise ValueError(f"no value in {rest[:60]!r}")
-        if ours:
-            pairs.append((key, value.rstrip("\r")))
-    return pairs
+    line = re.compile(rf"{re.escape(nonce)} ([a-z_]+)=([^\n]*)")
+    return [(key, value.rstrip("\r")) for key, value in line.findall(inside)]
 
 
 def _build(pairs: list[tuple[str, str]]) -> Facts:

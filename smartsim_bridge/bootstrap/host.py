@@ -11,58 +11,52 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..deadline import Deadline
-from ..errors import BootstrapFailed
+__all__ = ["Host", "LocalHost", "LocalPipe", "LocalTarget", "Pipe", "Target"]
 
-__all__ = ["Answer", "Host", "LocalAnswer", "LocalHost", "LocalTarget", "Target"]
+# Kept of what a local command complains.
+NOISE_LIMIT = 16384
+# Granted to a shell that saw its input end, before it is ended by force.
+END_SECONDS = 1.0
 
 
 class Target(Protocol):
-    """Whom we talk to: as the user spells it, and as it was resolved."""
+    """Whom we talk to."""
 
     @property
     def spelled(self) -> str:
         """As the user wrote it; what messages show."""
 
-    @property
-    def hostname(self) -> str:
-        """The name or address that was resolved."""
+
+class Pipe(Protocol):
+    """A running command whose standard input and output are a socket."""
 
     @property
-    def user(self) -> str:
-        """The account there."""
-
-
-class Answer(Protocol):
-    """What came of one command; `status` is None where the host did not say."""
+    def socket(self) -> socket.socket:
+        """Both directions; at its end when the command has ended."""
 
     @property
-    def status(self) -> int | None:
-        """Exit status; None where the channel closed without one."""
+    def noise(self) -> str:
+        """What it said on standard error so far, up to a limit."""
 
-    @property
-    def stdout(self) -> bytes:
-        """All of standard output."""
-
-    @property
-    def stderr(self) -> bytes:
-        """All of standard error."""
+    def close(self) -> None:
+        """Ends its input, and lets go of it."""
 
 
 class Host(Protocol):
-    """One command at a time, through the user's login shell."""
+    """Runs a command through the user's login shell."""
 
     @property
     def target(self) -> Target:
         """The host this leads to."""
 
-    def execute(self, command: str, *, stdin: bytes = b"", deadline: Deadline) -> Answer:
-        """Runs `command` to its end.  Raises a CommandServerError where that is not possible."""
+    def open_stdio(self, command: str) -> Pipe:
+        """Starts `command`.  Raises a CommandServerError where that is not possible."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +66,6 @@ class LocalTarget:
     spelled: str
     hostname: str
     user: str
-
-
-@dataclass(frozen=True)
-class LocalAnswer:
-    """What a child process left."""
-
-    status: int | None
-    stdout: bytes
-    stderr: bytes
 
 
 class LocalHost:
@@ -103,46 +88,47 @@ class LocalHost:
             self._environment["HOME"] = home
         self._shell = shell
 
-    def execute(self, command: str, *, stdin: bytes = b"", deadline: Deadline) -> LocalAnswer:
-        """Raises BootstrapFailed when the deadline passes; the command's session is ended then."""
-        with subprocess.Popen(
-            [self._shell, "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            cwd=self._directory(),
-            start_new_session=True,
-        ) as process:
-            limit = None if deadline.left == float("inf") else deadline.left
-            try:
-                stdout, stderr = process.communicate(stdin, timeout=limit)
-            except subprocess.TimeoutExpired:
-                self._end(process)
-                raise self._too_late(command, deadline) from None
-            except BaseException:
-                self._end(process)
-                raise
-        return LocalAnswer(process.returncode, stdout, stderr)
-
-    def _directory(self) -> str:
-        """Where sshd would start a command: the home, if it is there."""
-        home = self._environment.get("HOME", "/")
-        return home if os.path.isdir(home) else "/"
-
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> None:
-        """The whole group: a hanging `module load` is a grandchild that holds the pipes."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    def _too_late(self, command: str, deadline: Deadline) -> BootstrapFailed:
-        return BootstrapFailed(
-            f"{command} did not end within the {deadline.seconds:g} s that were allowed",
-            host=self.target.spelled,
-            advice="Raise timeout=; a start-up file or prelude may hang.",
-        )
+    def open_stdio(self, command: str) -> LocalPipe:
+        """Starts `command` in a session of its own, in the home directory."""
+        return LocalPipe([self._shell, "-c", command], self._environment)
 
     def __repr__(self) -> str:
         return f"LocalHost({self.target.spelled!r})"
+
+
+class LocalPipe:
+    """A child process; see `Pipe`."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+        self.socket, theirs = socket.socketpair()
+        # A file, not a pipe: nobody has to read it for the command to get on.
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        home = environment.get("HOME", "/")
+        with theirs:
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._complaints,
+                env=dict(environment),
+                cwd=home if os.path.isdir(home) else "/",
+                start_new_session=True,
+            )
+
+    @property
+    def noise(self) -> str:
+        """What it said on standard error so far, up to a limit."""
+        return os.pread(self._complaints.fileno(), NOISE_LIMIT, 0).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Ends the input, and a moment later whatever of the command's group is left."""
+        if self._complaints.closed:
+            return
+        self.socket.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        # A hanging `module load` is a grandchild; a server has left the group.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._complaints.close()

@@ -7,13 +7,12 @@ the user's terminal: bounded, control characters escaped, nothing secret.
 from __future__ import annotations
 
 from ..protocol.beacon import READY_WORD
-from .host import Answer
 
-__all__ = ["clean", "explain", "noise_of"]
+__all__ = ["clean", "explain"]
 
 MAX_LINES = 30  # a motd is longer and says less; the end of it is nearest to the fault
 MAX_LINE = 300  # characters; more is a data dump
-MAX_BYTES = 64 * 1024  # looked at, from the end
+MAX_TEXT = 64 * 1024  # characters looked at, from the end
 
 _SECRET = (READY_WORD, "client_secret")
 
@@ -31,15 +30,9 @@ _SAYINGS = (
 )
 
 
-def noise_of(answer: Answer, *, stdout: str | None = None) -> str:
-    """Both streams as indented lines; `stdout` where only a part of it is noise."""
-    said = _decode(answer.stdout) if stdout is None else stdout
-    return clean(said + "\n" + _decode(answer.stderr))
-
-
 def clean(text: str) -> str:
     """The last lines of `text`, safe to print and without the lines that carry keys."""
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text[-MAX_TEXT:].splitlines()]
     kept = [line for line in lines if line and not any(word in line for word in _SECRET)]
     skipped = len(kept) - MAX_LINES
     shown = [f"  {_escape(line)}" for line in kept[-MAX_LINES:]]
@@ -52,12 +45,13 @@ def explain(noise: str) -> str | None:
     return next((advice for saying, advice in _SAYINGS if saying in lowered), None)
 
 
-def _decode(raw: bytes) -> str:
-    return raw[-MAX_BYTES:].decode("utf-8", "backslashreplace")
-
-
 def _escape(line: str) -> str:
     cut = line if len(line) <= MAX_LINE else line[:MAX_LINE] + " ..."
-    return "".join(
-        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut
-    )
+    return "".join(c if c.isprintable() or c == "\t" else _name(c) for c in cut)
+
+
+def _name(character: str) -> str:
+    """A backslash name; bytes that were no text come as lone surrogates."""
+    code = ord(character)
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else None
+    return character.encode("unicode_escape").decode() if byte is None else f"\\x{byte:02x}"

@@ -17,4 +17,6 @@ if [ -n "$prelude" ]; then
     case $prelude in *module*) define_module >/dev/null 2>&1 </dev/null ;; esac
     eval "$prelude" >&2 </dev/null
     prelude_status=$?
+    # It may have been strict, or traced itself; what follows expects neither.
+    set +e +u +x
 fi

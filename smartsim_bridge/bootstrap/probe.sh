@@ -1,6 +1,6 @@
 # Asks a host what is there: directories, servers that run, Pythons.  POSIX sh.
 #
-# Expects: nonce chosen python artifact size full (all may be empty but the nonce) and
+# Runs in a subshell.  Expects: nonce chosen python artifact size full (all may be empty but the nonce) and
 # prelude_status.  Answers with key=value lines between two marker lines; `beacon` and
 # `python` open a record that the lines after them belong to.  Whatever else appears on
 # stdout, before, after or in between, is noise and belongs to the host, not to us.

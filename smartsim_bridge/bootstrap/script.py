@@ -3,6 +3,7 @@
 Every script travels on the stdin of a bare `/bin/sh`.  So the login shell (bash, tcsh,
 fish, a ForceCommand wrapper) has one word to understand, nothing but that word shows in
 `ps`, and quoting has to be right for one shell only.  All quoting happens in `quote`.
+Pure but for reading the files of this package; used by `shell` and the steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib.resources import files
 
 from ..errors import InvalidSettings
 
-__all__ = ["COMMAND", "assignments", "compose", "quote", "text_of", "words"]
+__all__ = ["COMMAND", "assignments", "beginning", "quote", "subshell", "text_of", "words"]
 
 # What the host is asked to execute.  It must stay one word of safe characters.
 COMMAND = "/bin/sh"
@@ -43,14 +44,17 @@ def text_of(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-def compose(function: str, *, body: str, prelude: str) -> bytes:
-    """A script that runs `prelude`, then `function` of `body`, and ends.
+def beginning(prelude: str) -> str:
+    """What a shell of ours does first; what the prelude loads stays for all that follows.
 
-    All of it stands in one pair of braces: a shell that gets only a part does nothing at
-    all.  Nothing in it has anything to read, so that no child eats what follows.  The
-    prelude talks to stderr, as it may say anything, and is handed to `eval` as one word:
-    an open quote in it cannot swallow the rest.
+    The prelude is handed to `eval` as one word: an open quote in it cannot swallow the rest.
     """
-    beginning = assignments(prelude=prelude) + text_of("prelude.sh")
-    whole = f"{{\n{beginning}\n{body}\n{function} </dev/null\nexit\n}}\n"
-    return whole.encode("utf-8", "surrogateescape")
+    return assignments(prelude=prelude) + text_of("prelude.sh")
+
+
+def subshell(body: str, function: str) -> str:
+    """Defines `body` and runs `function` of it, leaving the shell around it as it was.
+
+    It has nothing to read, so that no child eats the script that comes next.
+    """
+    return f"(\n{body}\n{function}\n) </dev/null\n"

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import base64
 
-from ..deadline import Deadline
 from ..errors import UploadFailed
 from ..stages import Journey
 from .artifact import Artifact
-from .host import Answer, Host
-from .noise import explain, noise_of
+from .noise import clean, explain
 from .plan import Upload
-from .script import COMMAND, compose, quote, text_of, words
+from .script import quote, text_of, words
+from .shell import Answer, Shell
 
 __all__ = ["upload"]
 
@@ -25,55 +24,36 @@ __all__ = ["upload"]
 PIECE = 64 * 1024
 
 
-def upload(
-    host: Host,
-    step: Upload,
-    artifact: Artifact,
-    *,
-    nonce: str,
-    prelude: str = "",
-    deadline: Deadline,
-    journey: Journey,
-) -> str:
-    """The path of the far half on `host`.  Raises UploadFailed, naming every directory tried."""
+def upload(shell: Shell, step: Upload, artifact: Artifact, *, journey: Journey) -> str:
+    """The path of the far half on the host.  Raises UploadFailed, naming every directory tried."""
     with journey.stage("upload") as note:
-        answer = host.execute(
-            COMMAND, stdin=_script(step, artifact, nonce, prelude), deadline=deadline
-        )
-        path = _stored_path(answer, nonce, host.target.spelled)
+        body = _body(step, artifact, shell.nonce)
+        answer = shell.ask(body, "take", step="upload", failure=UploadFailed)
+        path = _stored_path(answer, shell)
         note.detail = f"{artifact.size / 1000:.0f} kB to {path}"
     return path
 
 
-def _script(step: Upload, artifact: Artifact, nonce: str, prelude: str) -> bytes:
+def _body(step: Upload, artifact: Artifact, nonce: str) -> str:
     encoded = base64.b64encode(artifact.content).decode()
     pieces = (encoded[at : at + PIECE] for at in range(0, len(encoded), PIECE))
     printed = "".join(f"    printf %s {quote(piece)}\n" for piece in pieces)
     facts = (nonce, artifact.name, str(artifact.size), artifact.digest, *step.directories)
     receiver = f"{quote(step.python)} -I -S -c {quote(text_of('receive.py'))} {words(facts)}"
-    body = f"send() {{\n{printed}}}\ntake() {{\n    send | {receiver}\n}}\n"
-    return compose("take", body=body, prelude=prelude)
+    return f"send() {{\n{printed}}}\ntake() {{\n    send | {receiver}\n}}\n"
 
 
-def _stored_path(answer: Answer, nonce: str, spelled: str) -> str:
-    text = answer.stdout.decode("utf-8", "surrogateescape")
-    for line in text.splitlines():
-        _, stored, path = line.partition(f"{nonce} STORED ")
+def _stored_path(answer: Answer, shell: Shell) -> str:
+    for line in answer.text.splitlines():
+        _, stored, path = line.partition(f"{shell.nonce} STORED ")
         if stored:
             return path
-        _, refused, why = line.partition(f"{nonce} REFUSED ")
+        _, refused, why = line.partition(f"{shell.nonce} REFUSED ")
         if refused:
-            raise UploadFailed(
-                f"The far half could not be stored: {why}",
-                host=spelled,
-                step="upload",
-                advice=explain(why),
-            )
-    noise = noise_of(answer)
-    raise UploadFailed(
-        "The far half did not arrive",
-        host=spelled,
-        step="upload",
-        advice=explain(noise),
-        noise=noise,
-    )
+            raise _failed(f"The far half could not be stored: {why}", "", explain(why), shell)
+    noise = clean(answer.text)
+    raise _failed("The far half did not arrive", noise, explain(noise), shell)
+
+
+def _failed(what: str, noise: str, advice: str | None, shell: Shell) -> UploadFailed:
+    return UploadFailed(what, host=shell.host, step="upload", advice=advice, noise=noise)

@@ -15,6 +15,8 @@ from smartsim_bridge.bootstrap.facts import BeaconFound, Facts, PythonFound
 from smartsim_bridge.bootstrap.host import LocalHost
 from smartsim_bridge.bootstrap.plan import Wish
 from smartsim_bridge.bootstrap.script import quote
+from smartsim_bridge.bootstrap.shell import Shell
+from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.protocol.beacon import Beacon, Credentials, beacon_name, credentials_name
 
 NONCE = "n0nce5"
@@ -75,6 +77,12 @@ class Head:
     def host(self, shell: str = "/bin/sh", **environment: str) -> LocalHost:
         own = {"HOME": str(self.home), "PATH": f"{self.programs}:/usr/bin:/bin", "USER": "alice"}
         return LocalHost("me@login1", environment={**own, **environment}, shell=shell)
+
+    def shell(
+        self, login_shell: str = "/bin/sh", *, prelude: str = "", **environment: str
+    ) -> Shell:
+        host = self.host(login_shell, **environment)
+        return Shell(host, prelude=prelude, deadline=Deadline(60), nonce=NONCE)
 
     def add_program(self, name: str, script: str) -> str:
         """An executable on this head's PATH; `script` is POSIX sh."""

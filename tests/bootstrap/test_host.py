@@ -1,55 +1,76 @@
 from __future__ import annotations
 
-import pytest
+import os
+import select
+import socket
 
-from smartsim_bridge.bootstrap.host import Host, LocalHost
-from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import BootstrapFailed
+from smartsim_bridge.bootstrap.host import Host, LocalHost, LocalPipe
 from tests.bootstrap.samples import Head
 
 
-def test_this_machine_is_a_host(deadline: Deadline) -> None:
+def all_of(pipe: LocalPipe, stdin: bytes = b"") -> bytes:
+    pipe.socket.sendall(stdin)
+    pipe.socket.shutdown(socket.SHUT_WR)
+    said = b""
+    while piece := pipe.socket.recv(65536):
+        said += piece
+    return said
+
+
+def test_this_machine_is_a_host() -> None:
     host: Host = LocalHost()
-
-    assert host.execute("exit 3", deadline=deadline).status == 3
-
-
-def test_both_streams_and_the_status_come_back(head: Head, deadline: Deadline) -> None:
-    answer = head.host().execute("cat; echo err >&2; exit 7", stdin=b"\0\xff", deadline=deadline)
-
-    assert (answer.status, answer.stdout, answer.stderr) == (7, b"\0\xff", b"err\n")
+    pipe = host.open_stdio("echo here")
+    try:
+        assert pipe.socket.recv(100) == b"here\n"
+    finally:
+        pipe.close()
 
 
-def test_a_signal_is_no_exit_status(head: Head, deadline: Deadline) -> None:
-    assert head.host().execute("kill -9 $$", deadline=deadline).status == -9
+def test_both_directions_carry_any_bytes_and_complaints_are_apart(head: Head) -> None:
+    pipe = head.host().open_stdio("cat; echo err >&2")
+
+    assert all_of(pipe, b"\0\xff\n") == b"\0\xff\n"
+    assert pipe.noise == "err\n"
+    pipe.close()
 
 
-def test_a_command_starts_in_the_home_as_sshd_would_have_it(head: Head, deadline: Deadline) -> None:
-    answer = head.host().execute("echo $HOME; pwd", deadline=deadline)
+def test_a_flood_of_complaints_neither_blocks_nor_fills_memory(head: Head) -> None:
+    pipe = head.host().open_stdio("dd if=/dev/zero bs=100000 count=10 >&2; echo done")
 
-    assert answer.stdout.decode().split() == [str(head.home)] * 2
+    assert all_of(pipe) == b"done\n"
+    assert len(pipe.noise) == 16384
+    pipe.close()
 
 
-def test_a_home_that_is_not_there_does_not_matter(head: Head, deadline: Deadline) -> None:
+def test_a_command_starts_in_the_home_as_sshd_would_have_it(head: Head) -> None:
+    pipe = head.host().open_stdio("echo $HOME; pwd")
+
+    assert all_of(pipe).decode().split() == [str(head.home)] * 2
+    pipe.close()
+
+
+def test_a_home_that_is_not_there_does_not_matter(head: Head) -> None:
     head.home.rmdir()
+    pipe = head.host().open_stdio("pwd")
 
-    assert head.host().execute("pwd", deadline=deadline).stdout == b"/\n"
-
-
-def test_a_command_without_limit_ends_by_itself(head: Head) -> None:
-    assert head.host().execute("exit 0", deadline=Deadline(None)).status == 0
+    assert all_of(pipe) == b"/\n"
+    pipe.close()
 
 
-def test_a_command_that_does_not_read_is_no_trouble(head: Head, deadline: Deadline) -> None:
-    assert head.host().execute("exit 0", stdin=b"x" * 1_000_000, deadline=deadline).status == 0
+def test_closing_ends_what_still_runs(head: Head) -> None:
+    pipe = head.host().open_stdio("echo $$; exec 0<&- 1>&-; exec sleep 1000")
+    pid = int(pipe.socket.recv(100))
+    descriptor = os.pidfd_open(pid)
+    pipe.close()
+
+    assert select.select([descriptor], [], [], 10)[0]
+    os.close(descriptor)
 
 
-def test_the_deadline_ends_the_command_and_its_children(head: Head) -> None:
-    with pytest.raises(BootstrapFailed) as raised:
-        head.host().execute("sleep 1000 | sleep 1000", deadline=Deadline(0.1))
-
-    assert raised.value.host == "me@login1"
-    assert "within the 0.1 s" in str(raised.value)
+def test_closing_twice_does_no_harm(head: Head) -> None:
+    pipe = head.host().open_stdio("exit")
+    pipe.close()
+    pipe.close()
 
 
 def test_the_representation_names_the_target() -> None:

@@ -7,7 +7,6 @@ import pytest
 from smartsim_bridge.bootstrap.launch import launch
 from smartsim_bridge.bootstrap.plan import Launch
 from smartsim_bridge.bootstrap.script import quote
-from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import LaunchFailed
 from smartsim_bridge.protocol.beacon import Beacon, Credentials, ready_line
 from smartsim_bridge.stages import Journey
@@ -27,14 +26,9 @@ def start(
         port=0,
         state_dir=str(head.state),
     )
-    return launch(
-        head.host(),
-        replace(step, **changes),  # type: ignore[arg-type]
-        nonce=NONCE,
-        prelude=prelude,
-        deadline=Deadline(60),
-        journey=journey or Journey("me@login1"),
-    )
+    whole = replace(step, **changes)  # type: ignore[arg-type]
+    with head.shell(prelude=prelude) as shell:
+        return launch(shell, whole, journey=journey or Journey("me@login1"))
 
 
 def test_the_ready_line_gives_beacon_and_credentials(head: Head) -> None:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from smartsim_bridge.bootstrap.script import assignments, compose, quote, text_of, words
+from smartsim_bridge.bootstrap.script import assignments, beginning, quote, subshell, words
 from smartsim_bridge.errors import InvalidSettings
 
 NASTY = [
@@ -46,37 +46,34 @@ def test_a_nul_character_is_refused() -> None:
         quote("a\0b")
 
 
-def mark(prelude: str, said: str = "alive") -> bytes:
-    return compose("mark", body=f"mark() {{\n    echo {said}\n}}", prelude=prelude)
+def test_a_subshell_leaves_the_shell_as_it_was() -> None:
+    body = "change() {\n    cd /; set -f; A=inner; exec echo done\n}"
+
+    assert run(f"A=outer; {subshell(body, 'change')}echo $A") == "done\nouter\n"
 
 
-def test_the_prelude_talks_to_stderr_and_its_settings_stay() -> None:
-    script = mark("echo loaded; LOADED=yes", "$LOADED $prelude_status")
-    done = subprocess.run(["/bin/sh"], input=script, capture_output=True, check=True)
-
-    assert (done.stdout, done.stderr) == (b"yes 0\n", b"loaded\n")
+def test_a_subshell_has_nothing_to_read() -> None:
+    assert run(subshell("take() {\n    cat\n}", "take") + "echo mine\n") == "mine\n"
 
 
 def test_a_prelude_of_several_lines_runs_each() -> None:
-    assert run(mark("A=1\nB=2\n# a comment", "$A$B")) == "12\n"
+    assert run(beginning("A=1\nB=2\n# a comment") + "echo $A$B\n") == "12\n"
+
+
+def test_the_prelude_talks_to_stderr() -> None:
+    assert run(beginning("echo loaded") + "echo mine\n") == "mine\n"
 
 
 def test_the_status_of_a_failing_prelude_is_kept() -> None:
-    assert run(mark("(exit 7)", "$prelude_status")) == "7\n"
+    assert run(beginning("(exit 7)") + "echo $prelude_status\n") == "7\n"
 
 
 @pytest.mark.parametrize("prelude", ["echo 'open", "cat <<END", "if true; then", "}", ")"])
 def test_an_unfinished_prelude_cannot_change_the_script(prelude: str) -> None:
-    assert run(mark(prelude)) in ("alive\n", "")  # some shells end at a syntax error in eval
+    # Some shells end at a syntax error in eval, others go on.
+    assert run(beginning(prelude) + "echo alive\n") in ("alive\n", "")
 
 
-def test_a_prelude_that_reads_gets_nothing() -> None:
-    assert run(mark("cat; read line")) == "alive\n"
-
-
-def test_a_script_that_was_cut_off_does_nothing() -> None:
-    wishes = assignments(nonce="n0nce5", chosen="", python="", artifact="", size="0", full="")
-    script = compose("answer", body=wishes + text_of("probe.sh"), prelude="touch /dev/null/x")
-    ends = [*range(0, len(script), 97), *range(len(script) - 30, len(script) - 2)]
-    for end in ends:
-        assert run(script[:end]) == "", end
+@pytest.mark.parametrize("prelude", ["set -e", "set -u", "set -eu"])
+def test_a_strict_prelude_does_not_make_us_strict(prelude: str) -> None:
+    assert run(beginning(prelude) + "false; echo $unset_one alive\n") == "alive\n"

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from smartsim_bridge.bootstrap import upload as upload_module
+from smartsim_bridge.bootstrap import shell as shell_module
 from smartsim_bridge.bootstrap.artifact import Artifact, build
 from smartsim_bridge.bootstrap.plan import Upload
 from smartsim_bridge.bootstrap.upload import upload
-from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import UploadFailed
 from smartsim_bridge.stages import Journey
-from tests.bootstrap.samples import NONCE, Head, modern_pythons, write_program
+from tests.bootstrap.samples import Head, modern_pythons, write_program
 
 
 def send(
@@ -26,15 +25,9 @@ def send(
     shell: str = "/bin/sh",
 ) -> str:
     sent = artifact or build()
-    return upload(
-        head.host(shell=shell),
-        Upload(python, sent.name, tuple(str(directory) for directory in directories)),
-        sent,
-        nonce=NONCE,
-        prelude=prelude,
-        deadline=Deadline(60),
-        journey=Journey("me@login1"),
-    )
+    step = Upload(python, sent.name, tuple(str(directory) for directory in directories))
+    with head.shell(shell, prelude=prelude) as opened:
+        return upload(opened, step, sent, journey=Journey("me@login1"))
 
 
 def test_the_far_half_arrives_whole(head: Head) -> None:
@@ -58,7 +51,7 @@ def test_every_shell_can_send(head: Head, monkeypatch: pytest.MonkeyPatch, shell
     path = shutil.which(shell.split()[0])
     if path is None:
         pytest.skip(f"no {shell} here")
-    monkeypatch.setattr(upload_module, "COMMAND", " ".join([path, *shell.split()[1:]]))
+    monkeypatch.setattr(shell_module, "COMMAND", " ".join([path, *shell.split()[1:]]))
 
     assert Path(send(head, head.state)).read_bytes() == build().content
 
@@ -115,14 +108,9 @@ def test_a_vanished_python_is_an_upload_failure(head: Head) -> None:
 
 def test_the_stage_tells_weight_and_place(head: Head) -> None:
     journey = Journey("me@login1")
-    upload(
-        head.host(),
-        Upload(sys.executable, build().name, (str(head.state),)),
-        build(),
-        nonce=NONCE,
-        deadline=Deadline(60),
-        journey=journey,
-    )
+    step = Upload(sys.executable, build().name, (str(head.state),))
+    with head.shell() as shell:
+        upload(shell, step, build(), journey=journey)
     (stage,) = journey.stages
     assert stage.name == "upload"
     assert f"kB to {head.state}" in stage.detail

@@ -1,0 +1,172 @@
+"""One /bin/sh on a host, asked one thing after the other.
+
+One, because a login shell with a long start-up file is paid at each exec: asking thrice
+through three of them made a cold start three times as slow.  Each question is one compound
+command, so a shell that gets only a part of it does nothing; each answer ends with a line
+that carries our nonce.  Knows how to ask, not what.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from ..deadline import Deadline
+from ..errors import BootstrapFailed
+from .host import Host, Pipe
+from .noise import clean, explain
+from .script import COMMAND, beginning, subshell
+
+__all__ = ["Answer", "Shell"]
+
+# Real answers have a few kilobytes; a start-up file that prints for ever must not fill memory.
+ANSWER_LIMIT = 1 << 20
+# Seconds after which a silent shell sees its input end.  A forced command that reads all of
+# it, instead of being a shell, then ends and says why; a slow shell answers all the same.
+PATIENCE = 5.0
+CHUNK = 65536
+ONE_DAY = 86400.0  # sockets take no infinity
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one question; `status` is None where the shell ended before it did.
+
+    Standard error is in `text` too, in its place; `noise` is what was said before we had
+    the word.
+    """
+
+    status: int | None
+    text: str
+    noise: str = ""
+
+
+class Shell:
+    """Opened with the first question; leaving the context ends it.
+
+    `prelude` runs before that question, in this shell, so that what it loads stays.
+    """
+
+    def __init__(
+        self, host: Host, *, prelude: str = "", deadline: Deadline, nonce: str = ""
+    ) -> None:
+        self.host = host.target.spelled
+        self.nonce = nonce or secrets.token_hex(12)
+        self._connection = host
+        self._prelude = prelude
+        self._deadline = deadline
+        self._pipe: Pipe | None = None
+        self._is_last = False  # whether the shell was told that no question follows
+
+    def ask(self, body: str, function: str, *, step: str, failure: type[BootstrapFailed]) -> Answer:
+        """Runs `function` of `body` in a subshell.
+
+        Raises `failure` when the deadline passes, or when there is no end to the answer; what
+        opening raises where no shell can be had.
+        """
+        question = subshell(body, function) + f"printf '\\n%s-DONE %s.\\n' {self.nonce} $?\n"
+        if self._pipe is None or self._is_last:
+            question = "exec 2>&1\n" + beginning(self._prelude) + question
+            self._open()
+        assert self._pipe is not None
+        pipe, heard = self._pipe, bytearray()
+        try:
+            self._send(pipe.socket, f"{{\n{question}}}\n")
+            answer = self._listen(pipe.socket, heard)
+        except socket.timeout:
+            raise self._fault("did not answer in time", step, failure, heard) from None
+        except _TooMuch:
+            raise self._fault("talks without end", step, failure, heard) from None
+        return Answer(answer.status, answer.text, pipe.noise)
+
+    def _open(self) -> None:
+        self.close()
+        self._pipe = self._connection.open_stdio(COMMAND)
+        self._is_last = False
+
+    def _send(self, stream: socket.socket, question: str) -> None:
+        self._set_limit(stream)
+        # A shell that has ended takes nothing; what it said is still to be read.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            stream.sendall(question.encode("utf-8", "surrogateescape"))
+
+    def _listen(self, stream: socket.socket, heard: bytearray) -> Answer:
+        end = f"{self.nonce}-DONE ".encode()
+        while True:
+            before, found, after = bytes(heard).partition(end)
+            status, is_whole, _ = after.partition(b".")
+            if found and is_whole:
+                return Answer(int(status), _decode(before))
+            if len(heard) > ANSWER_LIMIT:
+                raise _TooMuch
+            piece = self._receive(stream)
+            if not piece:
+                self._is_last = True
+                return Answer(None, _decode(bytes(heard)))
+            heard += piece
+
+    def _receive(self, stream: socket.socket) -> bytes:
+        """The next bytes, none at the end."""
+        if not self._is_last:
+            self._set_limit(stream, PATIENCE)
+            with suppress(socket.timeout):
+                return _receive(stream)
+            with suppress(OSError):
+                stream.shutdown(socket.SHUT_WR)
+            self._is_last = True
+        self._set_limit(stream)
+        return _receive(stream)
+
+    def _set_limit(self, stream: socket.socket, seconds: float = ONE_DAY) -> None:
+        if self._deadline.is_over:
+            raise socket.timeout
+        stream.settimeout(self._deadline.at_most(seconds))
+
+    def _fault(
+        self, what: str, step: str, failure: type[BootstrapFailed], heard: bytearray
+    ) -> BootstrapFailed:
+        noise = clean(self._said_before() + _decode(bytes(heard)).partition(self.nonce)[0])
+        return failure(
+            f"The shell {what}",
+            host=self.host,
+            step=step,
+            advice=explain(noise) or "A start-up file or the prelude may hang; raise timeout=.",
+            noise=noise,
+        )
+
+    def _said_before(self) -> str:
+        return self._pipe.noise + "\n" if self._pipe is not None else ""
+
+    def close(self) -> None:
+        """Ends the shell; what it started in the background stays.  Repeating does no harm."""
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _TooMuch(Exception):
+    """More than any answer of ours can be."""
+
+
+def _receive(stream: socket.socket) -> bytes:
+    try:
+        return stream.recv(CHUNK)
+    except ConnectionResetError:
+        return b""
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
