@@ -1,2 +1,67 @@
-"""placeholder"""
+"""Runs scheduler commands on a cluster's head node, from wherever the script is.
+
+    errors                    every exception                               far and near
+    protocol  links  server   what is said, how it travels, who runs it     the far half
+    deadline  stages          shared by the steps of a connect              the near half
+    settings  ssh  bootstrap  how a head is reached and gets a server
+    client                    what the user holds
+    cli  jupyter  remote      faces: command line, notebook, the old names
+    demo                      a head node in a box, and a tour
+
+The far half is sent to the head as one file and needs nothing there but Python.  Names
+are loaded when they are first used: importing the package loads neither paramiko nor zmq.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .client.blocking import Bridge, Command
+    from .client.bridge import AsyncBridge
+    from .client.command import AsyncCommand
+    from .client.current import init_command_server, shutdown_command_server
+    from .client.status import BridgeStatus, Rung
+    from .errors import CommandServerError
+
+_HOMES = {
+    "AsyncBridge": "client.bridge",
+    "AsyncCommand": "client.command",
+    "Bridge": "client.blocking",
+    "BridgeStatus": "client.status",
+    "Command": "client.blocking",
+    "CommandServerError": "errors",
+    "Rung": "client.status",
+    "init_command_server": "client.current",
+    "shutdown_command_server": "client.current",
+}
+
+__all__ = [
+    "AsyncBridge",
+    "AsyncCommand",
+    "Bridge",
+    "BridgeStatus",
+    "Command",
+    "CommandServerError",
+    "Rung",
+    "__version__",
+    "init_command_server",
+    "shutdown_command_server",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -177,7 +177,7 @@ class Server:
             socket=self._places.socket,
             endpoints=endpoints,
             server_key=self.credentials.server_key if self.credentials else "",
-            python=f"{sys.executable} {sys.version.split()[0]}",
+            python=sys.executable,
             zmq=version,
             why_no_zmq=why_not,
             state_dir=self._places.state,
@@ -300,7 +300,7 @@ class Server:
             running=self._backlog.running,
             endpoints=beacon.endpoints,
             log=beacon.log,
-            python=beacon.python,
+            python=f"{beacon.python} {sys.version.split()[0]}",
             zmq=beacon.zmq,
             why_no_zmq=beacon.why_no_zmq,
         )

@@ -1,0 +1,240 @@
+"""Bridge and Command: the same as their async twins, for code that does not await.
+
+A thin face: every call goes through the portal to the one event loop.  Any thread may
+call, several at once, also from within a running event loop (a notebook's).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, Any, Optional, TypeVar, Union
+
+from ..errors import BridgeClosed
+from ..settings import Settings
+from .bridge import AsyncBridge, Words
+from .command import AsyncCommand
+from .pipes import TextMode, open_input, open_output
+from .portal import Portal, portal
+from .status import BridgeStatus
+from .text import decode, encode
+
+__all__ = ["Bridge", "Command"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _as_told_by(twin: Callable[..., Any]) -> Callable[[F], F]:
+    """Gives a method the docstring of its async twin: one text, told once."""
+
+    def tell(method: F) -> F:
+        method.__doc__ = twin.__doc__
+        return method
+
+    return tell
+
+
+class Bridge:
+    """A connection to the command server on a head; `init_command_server` makes it."""
+
+    def __init__(self, bridge: AsyncBridge, through: Portal) -> None:
+        self._bridge = bridge
+        self._portal = through
+        self._closed = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Bridge:
+        """Reaches the head; raises the CommandServerError that says best why no rung held."""
+        through = portal()
+        return cls(through.call(AsyncBridge.from_settings(settings)), through)
+
+    @_as_told_by(AsyncBridge.run)
+    def run(
+        self,
+        args: Words,
+        *,
+        input: Union[str, bytes, None] = None,
+        stderr: Optional[int] = None,
+        cwd: Union[str, os.PathLike[str], None] = None,
+        env: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        check: bool = False,
+        shell: bool = False,
+        text: bool = True,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+    ) -> subprocess.CompletedProcess[Any]:
+        return self._open().call(
+            self._bridge.run(
+                args,
+                input=input,
+                stderr=stderr,
+                cwd=cwd,
+                env=env,
+                timeout=timeout,
+                check=check,
+                shell=shell,
+                text=text,
+                encoding=encoding,
+                errors=errors,
+            )
+        )
+
+    def popen(
+        self,
+        args: Words,
+        *,
+        stdin: Optional[int] = subprocess.PIPE,
+        stdout: Optional[int] = subprocess.PIPE,
+        stderr: Optional[int] = subprocess.PIPE,
+        cwd: Union[str, os.PathLike[str], None] = None,
+        env: Optional[Mapping[str, str]] = None,
+        shell: bool = False,
+        text: bool = True,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+    ) -> Command:
+        """Starts a command and returns when it runs; streams are text, as in `run`, or bytes.
+
+        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  Raises as `run`.
+        """
+        through = self._open()
+        command = through.call(
+            self._bridge.popen(
+                args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, shell=shell
+            )
+        )
+        is_text = text or bool(encoding or errors)
+        return Command(command, through, (encoding, errors) if is_text else None)
+
+    @_as_told_by(AsyncBridge.status)
+    def status(self) -> BridgeStatus:
+        return self._open().call(self._bridge.status())
+
+    @_as_told_by(AsyncBridge.close)
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._portal.is_ours:
+                self._portal.call(self._bridge.close())
+
+    @_as_told_by(AsyncBridge.shutdown)
+    def shutdown(self, grace: float = 5.0) -> None:
+        through = self._open()
+        self._closed = True
+        through.call(self._bridge.shutdown(grace))
+
+    def _open(self) -> Portal:
+        if self._closed:
+            raise BridgeClosed("This bridge was closed")
+        if not self._portal.is_ours:
+            raise BridgeClosed("This bridge belongs to the parent process")
+        return self._portal
+
+    def __enter__(self) -> Bridge:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<Bridge closed>" if self._closed else f"<Bridge {self._bridge.described}>"
+
+
+class Command:
+    """A command that runs, or ran, on the head; attributes and methods as subprocess.Popen."""
+
+    def __init__(self, command: AsyncCommand, through: Portal, text: TextMode) -> None:
+        self._command = command
+        self._portal = through
+        self._text = text
+        self.stdin: Optional[IO[Any]] = None
+        self.stdout: Optional[IO[Any]] = None
+        self.stderr: Optional[IO[Any]] = None
+        if command.stdin is not None:
+            self.stdin = open_input(command.stdin, through, text)
+        if command.stdout is not None:
+            self.stdout = open_output(command.stdout, through, text)
+        if command.stderr is not None:
+            self.stderr = open_output(command.stderr, through, text)
+
+    @property
+    def id(self) -> str:
+        """The command's id, the same on the head."""
+        return self._command.id
+
+    @property
+    def args(self) -> object:
+        """What it was started with."""
+        return self._command.args
+
+    @property
+    def pid(self) -> int:
+        """Its process id on the head."""
+        return self._command.pid
+
+    @property
+    def returncode(self) -> Optional[int]:
+        """Exit status, negative for a signal, None while it runs."""
+        return self._command.returncode
+
+    @_as_told_by(AsyncCommand.poll)
+    def poll(self) -> Optional[int]:
+        return self._portal.call(self._command.poll())
+
+    @_as_told_by(AsyncCommand.wait)
+    def wait(self, timeout: Optional[float] = None) -> int:
+        return self._portal.call(self._command.wait(timeout))
+
+    @_as_told_by(AsyncCommand.communicate)
+    def communicate(
+        self, input: Union[str, bytes, None] = None, timeout: Optional[float] = None
+    ) -> tuple[Any, Any]:
+        if self.stdin is not None and not self.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.flush()
+        encoding, errors = self._text or (None, None)
+        data = encode(input, encoding, errors)
+        out, err = self._portal.call(self._command.communicate(data, timeout))
+        if self._text is None:
+            return out, err
+        return decode(out, encoding, errors), decode(err, encoding, errors)
+
+    @_as_told_by(AsyncCommand.send_signal)
+    def send_signal(self, number: int) -> None:
+        self._portal.call(self._command.send_signal(number))
+
+    @_as_told_by(AsyncCommand.terminate)
+    def terminate(self) -> None:
+        self._portal.call(self._command.terminate())
+
+    @_as_told_by(AsyncCommand.kill)
+    def kill(self) -> None:
+        self._portal.call(self._command.kill())
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        """Closes the streams and waits, as subprocess.Popen does."""
+        for stream in (self.stdout, self.stderr, self.stdin):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        self.wait()
+
+    def __repr__(self) -> str:
+        return repr(self._command).replace("AsyncCommand", "Command", 1)

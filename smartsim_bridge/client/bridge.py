@@ -1,0 +1,231 @@
+"""AsyncBridge: run commands on the head, from a coroutine.
+
+Holds one talk and hands out commands; it neither knows how the talk was reached nor gets
+another one.  The keywords and errors of `run` and `popen` are those of subprocess.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Optional, Union, cast
+
+from ..errors import LinkLost
+from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
+from ..settings import Settings
+from .command import AsyncCommand
+from .ladder import Ascent, climb
+from .status import BridgeStatus
+from .text import decode, encode
+
+__all__ = ["AsyncBridge", "Words"]
+
+# What a program may be given as: a name, or a list of name and arguments.
+Words = Union[str, bytes, "os.PathLike[str]", Sequence[Union[str, bytes, "os.PathLike[str]"]]]
+
+STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
+
+
+class AsyncBridge:
+    """A connection to the command server on a head; make it with `AsyncBridge.connect`."""
+
+    def __init__(self, ascent: Ascent, keep_env: Iterable[str] = ()) -> None:
+        self._ascent = ascent
+        self._talk = ascent.talk
+        self._keep_env = tuple(keep_env)
+
+    @classmethod
+    async def connect(cls, addr: str = "127.0.0.1", port: int | None = None, **keywords: Any) -> AsyncBridge:
+        """Reaches the head; the keywords are those of `init_command_server`.
+
+        Raises the CommandServerError that says best why no rung held.
+        """
+        return await cls.from_settings(Settings.gather(addr=addr, port=port, **keywords))
+
+    @classmethod
+    async def from_settings(cls, settings: Settings) -> AsyncBridge:
+        """As `connect`, from settings that were gathered before."""
+        return cls(await climb(settings), settings.keep_env)
+
+    async def run(
+        self,
+        args: Words,
+        *,
+        input: Union[str, bytes, None] = None,
+        stderr: Optional[int] = None,
+        cwd: Union[str, os.PathLike[str], None] = None,
+        env: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        check: bool = False,
+        shell: bool = False,
+        text: bool = True,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Runs a command to its end, as subprocess.run with capture_output does.
+
+        `cwd` and the program are those of the head; `env` is added to the environment of
+        the server; `timeout`, in seconds, ends the whole process group.  Without `input`
+        its stdin is empty.  Text is UTF-8, undecodable bytes become U+FFFD, unless
+        `encoding` and `errors` say otherwise.
+
+        Raises FileNotFoundError and PermissionError for the program or `cwd`,
+        subprocess.TimeoutExpired, with `check` subprocess.CalledProcessError, and LinkLost
+        where the answer cannot come.
+        """
+        request = self._request(
+            args,
+            shell=shell,
+            cwd=cwd,
+            env=env,
+            stdin=NULL if input is None else PIPE,
+            stdout=PIPE,
+            stderr=_way(stderr, "stderr") if stderr is not None else PIPE,
+            timeout=timeout,
+        )
+        command = AsyncCommand(self._talk, request, args)
+        command.request_start()
+        try:
+            out, err = await command.communicate(encode(input, encoding, errors))
+        except BaseException:
+            command.abandon()
+            raise
+        if command.timed_out:
+            raise subprocess.TimeoutExpired(cast(Any, args), timeout or 0.0, out or None, err or None)
+        if text or encoding or errors:
+            finished = subprocess.CompletedProcess(
+                args, command.returncode, decode(out, encoding, errors), decode(err, encoding, errors)
+            )
+        else:
+            finished = subprocess.CompletedProcess(args, command.returncode, out, err)
+        if check:
+            finished.check_returncode()
+        return finished
+
+    async def popen(
+        self,
+        args: Words,
+        *,
+        stdin: Optional[int] = subprocess.PIPE,
+        stdout: Optional[int] = subprocess.PIPE,
+        stderr: Optional[int] = subprocess.PIPE,
+        cwd: Union[str, os.PathLike[str], None] = None,
+        env: Optional[Mapping[str, str]] = None,
+        shell: bool = False,
+    ) -> AsyncCommand:
+        """Starts a command and returns when it runs; streams are bytes.
+
+        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  Raises as `run`.
+        """
+        request = self._request(
+            args,
+            shell=shell,
+            cwd=cwd,
+            env=env,
+            stdin=_way(stdin, "stdin"),
+            stdout=_way(stdout, "stdout"),
+            stderr=_way(stderr, "stderr"),
+        )
+        command = AsyncCommand(self._talk, request, args)
+        command.request_start()
+        try:
+            await command.wait_started()
+        except BaseException:
+            command.abandon()
+            raise
+        return command
+
+    async def status(self) -> BridgeStatus:
+        """How things are, asked of the server now; `connected` tells whether it answered."""
+        welcome, ascent = self._talk.welcome, self._ascent
+        about: dict[str, Any] = {}
+        try:
+            report = await self._talk.inquire(STATUS_SECONDS)
+        except LinkLost as lost:
+            about = {"connected": False, "fault": lost.what}
+        else:
+            about = {
+                "connected": True,
+                "clients": report.clients,
+                "running": report.running,
+                "server_python": report.python,
+                "server_zmq": report.zmq,
+                "server_log": report.log,
+            }
+        return BridgeStatus(
+            transport=ascent.transport,
+            endpoint=self._talk.link.info.peer,
+            server_host=welcome.host,
+            server_pid=welcome.pid,
+            version=welcome.version,
+            started=ascent.started,
+            rungs=ascent.rungs,
+            stages=ascent.stages,
+            **about,
+        )
+
+    async def close(self) -> None:
+        """Leaves the server running; commands that still run are ended after a grace."""
+        await self._ascent.close()
+
+    async def shutdown(self, grace: float = 5.0) -> None:
+        """Ends the server, all its commands (after `grace` seconds) and this bridge."""
+        try:
+            await self._talk.stop_server(grace)
+        finally:
+            await self.close()
+
+    def _request(self, args: Words, *, env: Optional[Mapping[str, str]], **fields: Any) -> Start:
+        argv = _argv(args)
+        cwd = fields.pop("cwd")
+        return Start(
+            command="",
+            argv=argv,
+            cwd=None if cwd is None else os.fspath(cwd),
+            env={} if env is None else {str(name): str(value) for name, value in env.items()},
+            keep_env=self._keep_env,
+            **fields,
+        )
+
+    async def __aenter__(self) -> AsyncBridge:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    @property
+    def described(self) -> str:
+        """Its state in a few words, for `repr`."""
+        state = "connected" if self._talk.fault is None else "not connected"
+        return f"{state} by {self._ascent.transport} to {self._talk.welcome.host}"
+
+    def __repr__(self) -> str:
+        return f"<AsyncBridge {self.described}>"
+
+
+def _argv(args: Words) -> tuple[str, ...]:
+    words: Sequence[Any] = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
+    argv = tuple(os.fsdecode(word) for word in words)
+    if not argv:
+        raise ValueError("an empty command")
+    return argv
+
+
+_WAYS = {subprocess.PIPE: PIPE, subprocess.DEVNULL: NULL, subprocess.STDOUT: TO_STDOUT}
+
+
+def _way(asked: Optional[int], stream: str) -> str:
+    way = None if asked is None else _WAYS.get(asked)
+    if way is None or (way == TO_STDOUT and stream != "stderr"):
+        raise ValueError(
+            f"{stream}={asked!r}: a command on another host takes subprocess.PIPE or DEVNULL"
+            + (", or STDOUT" if stream == "stderr" else "")
+        )
+    return way

@@ -1,0 +1,128 @@
+"""init_command_server and shutdown_command_server: this process's bridge.
+
+The last bridge made here is the current one, which `remote` and `shutdown_command_server`
+mean when they are given none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Optional
+
+from ..errors import CommandServerError, NoServer
+from ..settings import Settings
+from ..stages import StageListener
+from .blocking import Bridge
+
+__all__ = ["current_bridge", "init_command_server", "shutdown_command_server"]
+
+_lock = threading.Lock()
+_current: Optional[Bridge] = None
+_bridges: weakref.WeakSet[Bridge] = weakref.WeakSet()
+
+
+def init_command_server(
+    addr: Optional[str] = None,
+    port: Optional[int] = None,
+    *,
+    autostart: Optional[bool] = None,
+    transport: Optional[str] = None,
+    user: Optional[str] = None,
+    ssh_port: Optional[int] = None,
+    ssh_config: Optional[str] = None,
+    identity: Optional[str] = None,
+    jump: Optional[str] = None,
+    ask: Optional[Callable[[str, bool], str]] = None,
+    host_keys: Optional[str] = None,
+    python: Optional[str] = None,
+    prelude: Optional[str] = None,
+    shims: Optional[bool] = None,
+    keep_env: Optional[Iterable[str]] = None,
+    timeout: Optional[float] = None,
+    on_stage: Optional[StageListener] = None,
+) -> Bridge:
+    """Connects to the command server of the head `addr`; starts it there with `autostart`.
+
+    addr        host, user@host:port, or an alias of ssh_config; default "127.0.0.1"
+    port        the server's TCP port; None: whatever its beacon says
+    transport   "auto", or one rung: "local", "direct", "tunnel", "stdio"
+    user, ssh_port, ssh_config, identity, jump    override ssh_config
+    ask         ask(prompt, secret) -> str answers passwords, one-time codes and unknown
+                host keys; None: the terminal, or the notebook cell
+    host_keys   "strict", or "accept-new": unknown keys are appended to known_hosts
+    python      the head's interpreter (3.9 or newer); None: search for one
+    prelude     shell lines to run first on the head: "module load python"
+    shims       reserved for stand-ins of scheduler commands on PATH; not in this release
+    keep_env    variables of an enclosing job that may pass to commands: ("SLURM_*",)
+    timeout     seconds for the whole connect, prompts included; default 30
+    on_stage    called with a `Stage` as each step ends
+
+    What is left out comes from the environment (SMARTSIM_BRIDGE_TIMEOUT ...), then from
+    the configuration file, then from the default.  Raises a CommandServerError, whose class
+    says what failed; then nothing stays open here.
+    """
+    global _current
+    settings = Settings.gather(
+        addr=addr,
+        port=port,
+        autostart=autostart,
+        transport=transport,
+        user=user,
+        ssh_port=ssh_port,
+        ssh_config=ssh_config,
+        identity=identity,
+        jump=jump,
+        ask=ask,
+        host_keys=host_keys,
+        python=python,
+        prelude=prelude,
+        shims=shims,
+        keep_env=keep_env,
+        timeout=timeout,
+        on_stage=on_stage,
+    )
+    bridge = Bridge.from_settings(settings)
+    with _lock:
+        _current = bridge
+        _bridges.add(bridge)
+    return bridge
+
+
+def shutdown_command_server(bridge: Optional[Bridge] = None) -> None:
+    """Ends the server of `bridge` (default: the current one), its commands, and the bridge.
+
+    Raises NoServer where there is no bridge, LinkLost where the server cannot be told.
+    """
+    global _current
+    with _lock:
+        chosen = bridge or _current
+        if chosen is _current:
+            _current = None
+    if chosen is None:
+        raise NoServer(
+            "There is no bridge in this process",
+            advice="Call init_command_server() first, or use `smartsim-bridge stop`.",
+        )
+    chosen.shutdown()
+
+
+def current_bridge() -> Bridge:
+    """The bridge made last.  Raises NoServer where there is none."""
+    if _current is None:
+        raise NoServer(
+            "There is no bridge in this process", advice="Call init_command_server() first."
+        )
+    return _current
+
+
+@atexit.register
+def _say_goodbye() -> None:
+    """A client that ends says so; the server need not wait for its heartbeat to stop."""
+    for bridge in list(_bridges):
+        try:
+            bridge.close()
+        except (CommandServerError, RuntimeError):
+            pass  # whoever cannot be told finds out

@@ -1,0 +1,379 @@
+"""Tries the rungs in order, takes the first that proves itself, remembers why others failed.
+
+    local    we are on the head: the server's unix socket
+    direct   a beacon that we can read, or an explicit port: ZMQ over TCP, no SSH
+    tunnel   SSH finds or starts the server; its ZMQ port is forwarded
+    direct   again, with what SSH found out, where forwarding is forbidden
+    stdio    the same SSH connection, one channel, frames to the server's unix socket
+
+A rung holds when the server has answered our greeting through it, never because a library
+says that something is up.  One SSH connection, one login, for all rungs that need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+from .. import __version__
+from ..deadline import Deadline
+from ..errors import (
+    CommandServerError,
+    HandshakeFailed,
+    NobodyListening,
+    NoCredentials,
+    NoRungHeld,
+    SshFailed,
+)
+from ..links.link import Link
+from ..protocol.beacon import Beacon, Credentials
+from ..settings import Settings
+from ..stages import Journey, Stage
+from . import rungs
+from .beacons import Sighting, host_matches, is_this_host, sightings
+from .place import Place
+from .status import Rung
+from .talk import Talk
+
+if TYPE_CHECKING:
+    from ..bootstrap.ensure import Found
+    from ..ssh.connection import SshConnection
+
+__all__ = ["Ascent", "climb"]
+
+GREETING_SECONDS = 5.0  # a server that runs answers in milliseconds
+
+
+@dataclass
+class Ascent:
+    """A talk, how it was reached, and what must be closed after it."""
+
+    talk: Talk
+    transport: str
+    rungs: tuple[Rung, ...]
+    stages: tuple[Stage, ...]
+    started: bool
+    beneath: tuple[Any, ...] = ()
+
+    async def close(self) -> None:
+        """The talk first, then tunnel and SSH connection."""
+        await self.talk.close()
+        await _close_all(self.beneath)
+
+
+async def climb(settings: Settings) -> Ascent:
+    """Raises the CommandServerError of the rung that matters, or NoRungHeld with all."""
+    climber = _Climber(settings)
+    try:
+        return await climber.climb()
+    except BaseException:
+        await _close_all(tuple(reversed(climber.beneath)))
+        raise
+
+
+class _Climber:
+    """One climb: what was tried, what was found, what was opened."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._place = Place.of(settings)
+        self._deadline = Deadline(settings.timeout)
+        self._journey = Journey(self._place.host, settings.on_stage)
+        self._rungs: list[Rung] = []
+        self._faults: list[CommandServerError] = []
+        self._started = False
+        self.beneath: list[Any] = []
+
+    async def climb(self) -> Ascent:
+        talk = await self._without_ssh()
+        if talk is None and self._place.needs_ssh:
+            talk = await self._with_ssh()
+        elif talk is None and self._settings.autostart:
+            talk = await self._start_here()
+        if talk is None:
+            raise self._verdict()
+        transport, held = talk
+        return Ascent(
+            held,
+            transport,
+            tuple(self._rungs),
+            tuple(self._journey.stages),
+            self._started,
+            tuple(reversed(self.beneath)),
+        )
+
+    # --- without SSH
+
+    async def _without_ssh(self) -> Optional[tuple[str, Talk]]:
+        found = list(sightings(self._settings.state_directory))
+        if self._wanted("local"):
+            talk = await self._local(found)
+            if talk is not None:
+                return talk
+        if self._wanted("direct"):
+            return await self._direct(found)
+        return None
+
+    async def _local(self, found: list[Sighting]) -> Optional[tuple[str, Talk]]:
+        if not self._place.is_here:
+            return self._skip("local", f"{self._place.host} is another host")
+        port = self._settings.port
+        for one in found:
+            if one.is_alive_here and (port is None or port in one.beacon.ports):
+                return await self._try("local", lambda one=one: rungs.dial_local(one))
+        with_port = f" with port {port}" if port else ""
+        if self._settings.transport == "local" and not self._settings.autostart:
+            self._faults.append(rungs.no_server_here(self._place.host + with_port))
+        return self._skip("local", f"no server of yours{with_port} runs here")
+
+    async def _direct(self, found: list[Sighting]) -> Optional[tuple[str, Talk]]:
+        choices = list(self._direct_choices(found))
+        if not choices:
+            return self._skip("direct", f"no beacon of {self._place.host} can be read here")
+        for endpoint, credentials in choices:
+            talk = await self._try(
+                "direct", lambda e=endpoint, c=credentials: rungs.dial_direct(e, c, self._deadline)
+            )
+            if talk is not None:
+                return talk
+        return None
+
+    def _direct_choices(
+        self, found: list[Sighting]
+    ) -> Iterator[tuple[str, Optional[Credentials]]]:
+        host, port = self._place.host, self._settings.port
+        for one in found:
+            if one.beacon.host != host and not host_matches(one.beacon, host) and not (
+                self._place.is_here and one.is_alive_here
+            ):
+                continue
+            for endpoint in reachable(one.beacon, host):
+                if port is None or endpoint.endswith(f":{port}"):
+                    yield endpoint, one.credentials
+                    return
+        if port is not None:
+            yield f"tcp://{_bracketed(host)}:{port}", None
+
+    async def _start_here(self) -> Optional[tuple[str, Talk]]:
+        """This is the head and nothing runs: start it as the bootstrap would, without SSH."""
+        from ..bootstrap.host import LocalHost
+
+        found = await self._ensure(LocalHost(self._settings.addr))
+        self._started = found.started
+        sighting = Sighting(found.beacon, found.credentials)
+        if self._settings.transport == "direct":
+            return await self._direct([sighting])
+        return await self._try("local", lambda: rungs.dial_local(sighting))
+
+    # --- with SSH
+
+    async def _with_ssh(self) -> Optional[tuple[str, Talk]]:
+        connection = await self._connect()
+        self.beneath.append(connection)
+        found = await self._ensure(connection)
+        self._started = found.started
+        self._check_port(found.beacon)
+        attempts: dict[str, Callable[[], Awaitable[Optional[tuple[str, Talk]]]]] = {
+            "tunnel": lambda: self._tunnel(connection, found.beacon, found.credentials),
+            "direct": lambda: self._direct_again(found.beacon, found.credentials),
+            "stdio": lambda: self._stdio(connection, found.beacon),
+        }
+        for name, attempt in attempts.items():
+            if self._wanted(name):
+                talk = await attempt()
+                if talk is not None:
+                    return talk
+        return None
+
+    async def _connect(self) -> SshConnection:
+        # Here and not above: a direct or local link must not wait for paramiko to load.
+        from ..ssh.ask import default_ask
+        from ..ssh.connection import SshConnection
+        from ..ssh.target import resolve_target
+
+        settings = self._settings
+
+        def connect() -> SshConnection:
+            target = resolve_target(
+                settings.addr,
+                user=settings.user,
+                ssh_port=settings.ssh_port,
+                ssh_config=settings.ssh_config,
+                identity=settings.identity,
+                jump=settings.jump,
+                local_user=settings.local_user,
+                home=settings.home,
+            )
+            return SshConnection.open(
+                target,
+                ask=settings.ask or default_ask(),
+                host_keys=settings.host_keys,
+                deadline=self._deadline,
+                journey=self._journey,
+            )
+
+        return await rungs.in_thread(connect, lambda made: made.close())
+
+    async def _ensure(self, host: Any) -> Found:
+        from ..bootstrap.ensure import ensure_server
+
+        settings = self._settings
+        return await rungs.in_thread(
+            lambda: ensure_server(
+                host,
+                autostart=settings.autostart,
+                python=settings.python,
+                prelude=settings.prelude,
+                state_dir=settings.state_dir or None,
+                port=settings.port,
+                deadline=self._deadline,
+                journey=self._journey,
+            ),
+            lambda _: None,
+        )
+
+    async def _tunnel(
+        self, connection: SshConnection, beacon: Beacon, credentials: Optional[Credentials]
+    ) -> Optional[tuple[str, Talk]]:
+        if not beacon.endpoints:
+            self._faults.append(_no_zmq(beacon))
+            return self._skip("tunnel", f"no ZMQ on the head: {beacon.why_no_zmq}")
+
+        async def dial() -> Link:
+            with self._journey.stage("tunnel") as note:
+                tunnel, endpoint = await rungs.dial_tunnel(
+                    connection,
+                    _seen_from_head(beacon.endpoints[0]),
+                    credentials,
+                    self._settings.runtime_directory,
+                    self._deadline,
+                )
+                self.beneath.append(tunnel)
+                note.detail = f"{endpoint} to {beacon.endpoints[0]}"
+            assert credentials is not None  # dial_tunnel has looked
+            return await rungs.connect_endpoint(endpoint, credentials, self._deadline)
+
+        return await self._try("tunnel", dial)
+
+    async def _direct_again(
+        self, beacon: Beacon, credentials: Optional[Credentials]
+    ) -> Optional[tuple[str, Talk]]:
+        endpoints = list(reachable(beacon, self._place.host))
+        if not endpoints or credentials is None:
+            return self._skip("direct", "the server listens on its own loopback only")
+        return await self._try(
+            "direct", lambda: rungs.dial_direct(endpoints[0], credentials, self._deadline)
+        )
+
+    async def _stdio(
+        self, connection: SshConnection, beacon: Beacon
+    ) -> Optional[tuple[str, Talk]]:
+        async def dial() -> Link:
+            with self._journey.stage("relay") as note:
+                pipe, link = await rungs.dial_stdio(connection, beacon, self._deadline)
+                self.beneath.append(pipe)
+                note.detail = beacon.socket
+            return link
+
+        return await self._try("stdio", dial)
+
+    def _check_port(self, beacon: Beacon) -> None:
+        port = self._settings.port
+        if port is not None and beacon.ports and port not in beacon.ports:
+            raise NobodyListening(
+                f"Your server on {beacon.host} (pid {beacon.pid}) listens on "
+                f"{', '.join(map(str, beacon.ports))}, not on port {port}",
+                host=beacon.host,
+                step="port",
+                advice="Leave port out to use that server, or stop it first.",
+            )
+
+    # --- bookkeeping
+
+    def _wanted(self, rung: str) -> bool:
+        return self._settings.transport in ("auto", rung)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self._rungs.append(Rung(name, held=False, reason=reason, tried=False))
+
+    async def _try(
+        self, name: str, dial: Callable[[], Awaitable[Link]]
+    ) -> Optional[tuple[str, Talk]]:
+        loop = asyncio.get_running_loop()
+        began, opened = loop.time(), len(self.beneath)
+        try:
+            link = await dial()
+            with self._journey.stage("handshake") as note:
+                talk = await Talk.open(
+                    link,
+                    session=uuid.uuid4().hex,
+                    version=__version__,
+                    timeout=self._deadline.at_most(GREETING_SECONDS),
+                )
+                note.detail = f"server {talk.welcome.version}, pid {talk.welcome.pid}"
+        except (HandshakeFailed, SshFailed, CommandServerError) as fault:
+            self._rungs.append(
+                Rung(name, held=False, reason=fault.what, seconds=loop.time() - began)
+            )
+            self._faults.append(fault)
+            await _close_all(tuple(reversed(self.beneath[opened:])))
+            del self.beneath[opened:]
+            return None
+        self._rungs.append(Rung(name, held=True, reason="", seconds=loop.time() - began))
+        return name, talk
+
+    def _verdict(self) -> CommandServerError:
+        """The one fault that there was, else all of them."""
+        if len(self._faults) == 1:
+            return self._faults[0]
+        if not self._faults:
+            return rungs.no_server_here(self._place.host)
+        reasons = tuple((rung.name, rung.reason) for rung in self._rungs)
+        return NoRungHeld(
+            f"No way to the server on {self._place.host}", host=self._place.host, reasons=reasons
+        )
+
+
+def reachable(beacon: Beacon, host: str) -> Iterator[str]:
+    """Endpoints of the beacon that mean its server when used from here."""
+    here = is_this_host(beacon.host)
+    for endpoint in beacon.endpoints:
+        address, port = _split(endpoint)
+        if address.is_unspecified:
+            yield f"tcp://{_bracketed(host)}:{port}"
+        elif here or not address.is_loopback:
+            yield endpoint
+
+
+def _seen_from_head(endpoint: str) -> tuple[str, int]:
+    address, port = _split(endpoint)
+    return ("127.0.0.1" if address.is_unspecified else str(address)), port
+
+
+def _split(endpoint: str) -> tuple[Any, int]:
+    host, _, port = endpoint.partition("://")[2].rpartition(":")
+    return ipaddress.ip_address(host.strip("[]")), int(port)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _no_zmq(beacon: Beacon) -> CommandServerError:
+    return NoCredentials(
+        f"The server on {beacon.host} has no ZMQ: {beacon.why_no_zmq}",
+        host=beacon.host,
+        step="tunnel",
+        advice='Use transport="auto" or "stdio", or install pyzmq for the head\'s Python.',
+    )
+
+
+async def _close_all(resources: tuple[Any, ...]) -> None:
+    """Closes in the given order, in a thread: SSH may take its time."""
+    if resources:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, lambda: [one.close() for one in resources])

@@ -1,0 +1,82 @@
+"""The one thread with an event loop, through which blocking callers reach async code.
+
+A thread of its own, because the caller may already be inside a running loop, as every
+notebook cell is.  One per process, made when first needed, a daemon so that it never
+holds up the end of the program.  After a fork the child gets a new one: the thread of
+the parent does not exist there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Optional, TypeVar
+
+__all__ = ["Portal", "portal"]
+
+T = TypeVar("T")
+
+# After Ctrl-C a cancelled call may still want to say something to the server.
+CANCEL_SECONDS = 2.0
+
+
+class Portal:
+    """Runs coroutines in its loop and waits for them; any thread may call."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        # The proactor loop of Windows cannot watch the descriptors of zmq sockets.
+        is_windows = sys.platform == "win32"
+        self._loop = asyncio.SelectorEventLoop() if is_windows else asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="smartsim_bridge", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its thread exists in this process: it does not in a forked child."""
+        return self._pid == os.getpid()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result; Ctrl-C while waiting cancels it."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a blocking call from the bridge's own event loop")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():
+                self._cancel(future)
+            raise
+
+    def _cancel(self, future: "concurrent.futures.Future[T]") -> None:
+        future.cancel()
+        settled = asyncio.run_coroutine_threadsafe(_turn(), self._loop)
+        concurrent.futures.wait([settled], timeout=CANCEL_SECONDS)
+
+
+async def _turn() -> None:
+    """Ends after everything that was scheduled before it had its turn."""
+    await asyncio.sleep(0)
+
+
+_portal: Optional[Portal] = None
+_making = threading.Lock()
+
+
+def portal() -> Portal:
+    """This process's portal."""
+    global _portal
+    found = _portal
+    if found is None or not found.is_ours:
+        with _making:
+            if _portal is None or not _portal.is_ours:
+                _portal = Portal()
+            found = _portal
+    return found

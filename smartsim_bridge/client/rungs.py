@@ -1,0 +1,128 @@
+"""How each rung gets a link, once what it needs is known.
+
+One function per rung; all give a link or raise the CommandServerError that says why not.
+Async, with the blocking steps of SSH in threads.  The order is the ladder's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional, TypeVar
+
+from ..bootstrap import relay
+from ..deadline import Deadline
+from ..errors import CommandServerError, NoCredentials, NoServer
+from ..links.greeting import diagnose
+from ..links.link import Link
+from ..links.stream_link import connect_unix, link_on_socket
+from ..protocol.beacon import Beacon, Credentials
+from .beacons import Sighting
+
+if TYPE_CHECKING:
+    from ..ssh.connection import SshConnection
+    from ..ssh.execution import StdioPipe
+    from ..ssh.tunnel import Tunnel
+
+__all__ = ["dial_direct", "dial_local", "dial_stdio", "dial_tunnel", "in_thread"]
+
+# A port that a firewall drops answers never; the ladder has other rungs to try.
+DIRECT_SECONDS = 1.5
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T], undo: Callable[[T], None]) -> T:
+    """Runs a blocking step; if its caller is cancelled meanwhile, its result is undone."""
+    step = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        step.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+        raise
+
+
+async def dial_local(sighting: Sighting) -> Link:
+    """The unix socket of the server on this host."""
+    return await connect_unix(sighting.beacon.socket)
+
+
+async def dial_direct(
+    endpoint: str, credentials: Optional[Credentials], deadline: Deadline
+) -> Link:
+    """ZMQ over TCP, without SSH.
+
+    Without credentials there is nothing to say to a server, but whether one is there can
+    be told: NobodyListening, NotCommandServer and the like, else NoCredentials.
+    """
+    limit = deadline.at_most(DIRECT_SECONDS)
+    if credentials is None:
+        raise await _without_credentials(endpoint, limit)
+    return await _connect_zmq(endpoint, credentials, limit)
+
+
+async def dial_tunnel(
+    connection: SshConnection,
+    address: tuple[str, int],
+    credentials: Optional[Credentials],
+    directory: str,
+    deadline: Deadline,
+) -> tuple[Tunnel, str]:
+    """The tunnel to `address` as the head sees it, and the local endpoint."""
+    if credentials is None:
+        raise NoCredentials("The server's credentials could not be read on the head")
+    tunnel = await in_thread(
+        lambda: connection.forward(address[0], address[1], directory=directory, deadline=deadline),
+        lambda made: made.close(),
+    )
+    return tunnel, tunnel.endpoint
+
+
+async def dial_stdio(
+    connection: SshConnection, beacon: Beacon, deadline: Deadline
+) -> tuple[StdioPipe, Link]:
+    """An exec channel, tied to the server's unix socket on the head."""
+    host = connection.target.destination
+
+    def start() -> StdioPipe:
+        pipe = connection.open_stdio(relay.COMMAND)
+        try:
+            relay.start_relay(pipe.socket, beacon, host, deadline)
+        except BaseException:
+            pipe.close()
+            raise
+        return pipe
+
+    pipe = await in_thread(start, lambda made: made.close())
+    # A copy of the descriptor: the link closes its own, the pipe its own.
+    return pipe, await link_on_socket(pipe.socket.dup(), f"stdio of {host}")
+
+
+async def connect_endpoint(endpoint: str, credentials: Credentials, deadline: Deadline) -> Link:
+    """ZMQ to a local tunnel end."""
+    return await _connect_zmq(endpoint, credentials, deadline.at_most(60.0))
+
+
+async def _connect_zmq(endpoint: str, credentials: Credentials, limit: float) -> Link:
+    # Imported here: a local link needs no zmq, and loading it takes a while.
+    from ..links.zmq_link import connect_zmq
+
+    return await connect_zmq(endpoint, credentials, timeout=limit)
+
+
+async def _without_credentials(endpoint: str, limit: float) -> CommandServerError:
+    from ..errors import ServerKeyMismatch
+
+    found = await diagnose(endpoint, timeout=limit)
+    if isinstance(found, ServerKeyMismatch):
+        return NoCredentials(
+            f"A server answers at {endpoint}, but no credentials for it are readable here",
+            host=endpoint,
+            step="credentials",
+        )
+    return found
+
+
+def no_server_here(where: str) -> NoServer:
+    """Nothing of ours runs there."""
+    return NoServer(f"No server of yours runs on {where}", host=where, step="local")

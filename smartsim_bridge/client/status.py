@@ -1,0 +1,56 @@
+"""What a bridge can say about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..stages import Stage
+
+__all__ = ["BridgeStatus", "Rung"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to the head: whether it `held`, or the `reason` why not; `seconds` it took.
+
+    `tried` is False for a rung that does not apply, or was not needed.
+    """
+
+    name: str
+    held: bool
+    reason: str
+    seconds: float = 0.0
+    tried: bool = True
+
+    def __str__(self) -> str:
+        verdict = "held" if self.held else "failed" if self.tried else "not tried"
+        return f"{self.name}: {verdict}" + (f", {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class BridgeStatus:
+    """The bridge and its server at one moment."""
+
+    connected: bool
+    transport: str  # "local", "direct", "tunnel" or "stdio"
+    endpoint: str
+    server_host: str
+    server_pid: int
+    version: str  # the server's
+    started: bool  # whether this bridge had to start the server
+    rungs: tuple[Rung, ...]
+    stages: tuple[Stage, ...] = ()
+    clients: int = 0
+    running: int = 0  # commands, of all clients
+    server_python: str = ""
+    server_zmq: str = ""  # pyzmq on the head; empty where there is none
+    server_log: str = ""
+    fault: str = ""  # why it is not connected
+
+    def __str__(self) -> str:
+        state = "connected" if self.connected else f"not connected ({self.fault})"
+        lines = [
+            f"{state} by {self.transport} to {self.server_host}, server {self.version}, "
+            f"pid {self.server_pid}"
+        ]
+        return "\n  ".join(lines + [str(rung) for rung in self.rungs])

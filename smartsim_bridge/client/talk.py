@@ -1,0 +1,210 @@
+"""One conversation with a server, over any link: who waits for which answer.
+
+Greets, keeps the heartbeat, and hands what arrives to the command that it is about.  When
+the link is lost everything that waits is told so.  Knows neither how the link was made nor
+what is done with the answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Optional, Protocol, TypeVar
+
+from ..errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
+from ..links.link import Link
+from ..protocol.conversation import Conversation, Side
+from ..protocol.messages import (
+    DEFAULT_HEARTBEAT,
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
+    Bye,
+    Exited,
+    Hello,
+    Input,
+    InputTaken,
+    Inquiry,
+    Message,
+    Output,
+    OutputTaken,
+    Ping,
+    Refusal,
+    Report,
+    Signal,
+    Start,
+    Started,
+    StartFailed,
+    Stop,
+    Stopping,
+    Terminate,
+    Welcome,
+)
+
+__all__ = ["Listener", "Talk"]
+
+MISSED_HEARTBEATS = 3  # then the link is lost: 15 s with the usual heartbeat
+
+AboutCommand = (Started, StartFailed, InputTaken, Output, Exited)
+Request = TypeVar("Request", Start, Input, OutputTaken, Signal, Terminate)
+
+
+class Listener(Protocol):
+    """A command, as the talk sees it."""
+
+    def handle(self, message: Message) -> None:
+        """Something arrived that is about it; raises PeerMisbehaved."""
+
+    def lost(self, fault: LinkLost) -> None:
+        """Nothing more will arrive."""
+
+
+class Talk:
+    """An open conversation; make it with `Talk.open`."""
+
+    def __init__(self, link: Link, welcome: Welcome, conversation: Conversation) -> None:
+        self.link = link
+        self.welcome = welcome
+        self._conversation = conversation
+        self._commands: dict[str, Listener] = {}
+        self._inquiries: dict[int, asyncio.Future[Report]] = {}
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self.fault: Optional[LinkLost] = None
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self._reader = self._loop.create_task(self._read())
+        self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
+
+    @classmethod
+    async def open(cls, link: Link, *, session: str, version: str, timeout: float) -> Talk:
+        """Greets the server; `timeout` in seconds.
+
+        Raises PeerSilent, VersionMismatch, RequestRefused or LinkLost, and has then closed
+        the link.
+        """
+        conversation = Conversation(Side.CLIENT)
+        hello = Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, version, session)
+        try:
+            conversation.sent(hello)
+            link.send(hello)
+            answer = await asyncio.wait_for(link.receive(), timeout)
+            conversation.received(answer)
+            if not isinstance(answer, Welcome):
+                raise _refused(answer, version, link.info.peer)
+        except asyncio.TimeoutError:
+            link.cut(LinkLost("The server did not answer"))
+            raise PeerSilent(
+                f"No answer to our greeting in {timeout:.1f} s",
+                host=link.info.peer,
+                step="handshake",
+            ) from None
+        except BaseException:
+            link.cut(LinkLost("The greeting failed"))
+            raise
+        return cls(link, answer, conversation)
+
+    def register(self, command: str, listener: Listener) -> None:
+        """Messages about `command` go to `listener` from now on."""
+        self._commands[command] = listener
+
+    def forget(self, command: str) -> None:
+        """Nothing more is expected about `command`."""
+        self._commands.pop(command, None)
+
+    def send(self, message: Message) -> None:
+        """Raises LinkLost where the talk is over."""
+        if self.fault is not None:
+            raise LinkLost(self.fault.what, host=self.fault.host, step=self.fault.step)
+        self._conversation.sent(message)
+        self.link.send(message)
+
+    async def inquire(self, timeout: float) -> Report:
+        """Asks the server about itself; raises LinkLost, also where no answer comes in time."""
+        number = next(self._numbers)
+        waiting = self._inquiries[number] = self._loop.create_future()
+        try:
+            self.send(Inquiry(number))
+            return await asyncio.wait_for(waiting, timeout)
+        except asyncio.TimeoutError:
+            raise LinkLost(f"No answer in {timeout:.1f} s", host=self.link.info.peer) from None
+        finally:
+            self._inquiries.pop(number, None)
+
+    async def stop_server(self, grace: float) -> None:
+        """Asks the server to end, and waits until it has said that it does."""
+        self.send(Stop(grace))
+        await asyncio.wait([self.over], timeout=grace + DEFAULT_HEARTBEAT)
+
+    async def close(self) -> None:
+        """Says goodbye; whatever still waits is told that the bridge was closed."""
+        if self.fault is None:
+            self.send(Bye())
+            self._end(LinkLost("The bridge was closed", host=self.link.info.peer))
+        await self.link.close()
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    # --- inside
+
+    async def _read(self) -> None:
+        try:
+            while self.fault is None:
+                message = await self.link.receive()
+                self._heard = self._loop.time()
+                self._conversation.received(message)
+                self._handle(message)
+        except LinkLost as fault:
+            self.link.cut(fault)
+            self._end(fault)
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, AboutCommand):
+            listener = self._commands.get(message.command)
+            if listener is not None:
+                listener.handle(message)
+        elif isinstance(message, Report):
+            waiting = self._inquiries.get(message.request)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+        elif isinstance(message, Stopping):
+            raise LinkLost(
+                f"The server ended: {message.reason}", host=self.welcome.host, step="talk"
+            )
+
+    def _beat(self) -> None:
+        if self.fault is not None:
+            return
+        if self._loop.time() - self._heard > MISSED_HEARTBEATS * DEFAULT_HEARTBEAT:
+            fault = LinkLost("The server's heartbeat stopped", host=self.welcome.host, step="talk")
+            self.link.cut(fault)
+            self._end(fault)
+            return
+        try:
+            self.send(Ping(next(self._numbers)))
+        except LinkLost:
+            return  # the reader finds out why, and tells
+        self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
+
+    def _end(self, fault: LinkLost) -> None:
+        if self.fault is not None:
+            return
+        self.fault = fault
+        self._pulse.cancel()
+        for listener in list(self._commands.values()):
+            listener.lost(fault)
+        for waiting in self._inquiries.values():
+            if not waiting.done():
+                waiting.set_exception(fault)
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+def _refused(answer: Message, version: str, peer: str) -> Exception:
+    if isinstance(answer, Refusal) and answer.reason == "version":
+        return VersionMismatch(
+            f"Client {version} and server {answer.version} do not fit: {answer.text}",
+            host=peer,
+            step="handshake",
+        )
+    text = answer.text if isinstance(answer, Refusal) else type(answer).__name__
+    return RequestRefused(f"The server refused us: {text}", host=peer, step="handshake")

@@ -1,0 +1,237 @@
+"""What the user asked for, as one frozen value: defaults < file < environment < arguments.
+
+The only room of the near half that reads the environment and the configuration file; all
+rooms below take values as arguments.  The file is `config.toml` in the user's configuration
+directory (platformdirs), with a table [default] and tables [host.NAME]; a variable is
+SMARTSIM_BRIDGE_ and the field's name in capitals.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import platformdirs
+
+from .errors import InvalidSettings
+from .protocol.beacon import state_directory
+from .stages import StageListener
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["DEFAULT_PORT", "HOST_KEYS", "TRANSPORTS", "Settings"]
+
+DEFAULT_PORT = 5555  # of a server that a person starts by hand
+TRANSPORTS = ("auto", "local", "direct", "tunnel", "stdio")
+HOST_KEYS = ("strict", "accept-new")
+PREFIX = "SMARTSIM_BRIDGE_"
+
+Ask = Callable[[str, bool], str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that one connect depends on.  Times in seconds.
+
+    addr       the target: host, user@host:port, or an alias of ssh_config
+    port       TCP port of the server; None: whatever its beacon says
+    autostart  start a server on the head if none runs
+    transport  "auto", or the one rung to take: "local", "direct", "tunnel", "stdio"
+    user, ssh_port, ssh_config, identity, jump   override ssh_config
+    ask        answers prompts, ask(prompt, secret) -> str; None: terminal or notebook
+    host_keys  "strict", or "accept-new" to append unknown keys to known_hosts
+    python     the head's interpreter; None: search for one
+    prelude    shell lines to run first on the head ("module load python")
+    shims      stand-ins for the scheduler's commands on this process's PATH
+    keep_env   variables of an enclosing job that commands may see all the same
+    timeout    for the whole connect, prompts included
+    on_stage   called with each `stages.Stage` as it ends
+    state_dir  of the server, and where beacons are looked for; "": the fixed place in the home
+    """
+
+    addr: str = "127.0.0.1"
+    port: Optional[int] = None
+    autostart: bool = False
+    transport: str = "auto"
+    user: Optional[str] = None
+    ssh_port: Optional[int] = None
+    ssh_config: Optional[str] = None
+    identity: Optional[str] = None
+    jump: Optional[str] = None
+    ask: Optional[Ask] = field(default=None, repr=False)
+    host_keys: str = "strict"
+    python: Optional[str] = None
+    prelude: Optional[str] = None
+    shims: bool = True
+    keep_env: tuple[str, ...] = ()
+    timeout: float = 30.0
+    on_stage: Optional[StageListener] = field(default=None, repr=False)
+    state_dir: str = ""
+    home: str = ""
+    local_user: str = ""
+
+    @classmethod
+    def gather(
+        cls,
+        *,
+        environ: Optional[Mapping[str, str]] = None,
+        config_file: Union[str, Path, None] = None,
+        **arguments: Any,
+    ) -> Settings:
+        """The settings in force.  Raises InvalidSettings, naming the culprit.
+
+        An argument that is None, or not given, leaves the word to the environment, the
+        file and the default, in this order.
+        """
+        environ = os.environ if environ is None else environ
+        file = Path(config_file) if config_file else _config_file(environ)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        _reject_unknown(given, "keyword argument")
+        addr = given.get("addr") or environ.get(PREFIX + "ADDR") or cls.addr
+        merged = {**_from_file(file, addr), **_from_environment(environ), **given}
+        checked = {name: _checked(name, value) for name, value in merged.items()}
+        home = environ.get("HOME") or os.path.expanduser("~")
+        checked.setdefault("home", home)
+        checked.setdefault("local_user", environ.get("USER") or _user_name())
+        return replace(cls(), **checked)
+
+    @property
+    def state_directory(self) -> str:
+        """Where this user's servers leave their beacons, as far as this host sees them."""
+        return state_directory(self.home, self.state_dir)
+
+    @property
+    def runtime_directory(self) -> str:
+        """Where private sockets of this process may lie."""
+        return platformdirs.user_runtime_dir("smartsim-bridge")
+
+
+def _config_file(environ: Mapping[str, str]) -> Path:
+    chosen = environ.get(PREFIX + "CONFIG")
+    return Path(chosen or platformdirs.user_config_path("smartsim-bridge") / "config.toml")
+
+
+def _from_file(file: Path, addr: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as broken:
+        raise InvalidSettings(f"Cannot read {file}: {broken}", step="settings") from None
+    found: dict[str, Any] = {}
+    for table in (content.get("default", {}), content.get("host", {}).get(addr, {})):
+        if not isinstance(table, dict):
+            raise InvalidSettings(f"{file}: [default] and [host.NAME] are tables", step="settings")
+        _reject_unknown(table, f"entry of {file}")
+        found.update(table)
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for one in _PLAIN:
+        text = environ.get(PREFIX + one.upper())
+        if text:
+            found[one] = text
+    return found
+
+
+def _reject_unknown(names: Mapping[str, Any], what: str) -> None:
+    known = {one.name for one in fields(Settings)}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise InvalidSettings(f"Unknown {what}: {', '.join(unknown)}", step="settings")
+
+
+def _checked(name: str, value: Any) -> Any:
+    check = _CHECKS.get(name)
+    if check is None:
+        return value
+    try:
+        return check(value)
+    except (TypeError, ValueError) as wrong:
+        raise InvalidSettings(f"{name}={value!r}: {wrong}", step="settings") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError("must be text")
+    return os.fspath(value)
+
+
+def _some_text(value: Any) -> str:
+    if not _text(value).strip():
+        raise ValueError("must not be empty")
+    return _text(value)
+
+
+def _port(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, bool) or not 0 < number < 65536:
+        raise ValueError("must be a TCP port, 1 to 65535")
+    return number
+
+
+def _truth(value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    found = value if isinstance(value, bool) else words.get(str(value).lower())
+    if found is None:
+        raise ValueError("must be true or false")
+    return found
+
+
+def _seconds(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError("must be a positive number of seconds")
+    return number
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(_text(name).strip() for name in names)
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return str(value)
+
+    return check
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""  # a container may have a uid without a name
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "addr": _some_text,
+    "port": _port,
+    "autostart": _truth,
+    "transport": _one_of(TRANSPORTS),
+    "user": _some_text,
+    "ssh_port": _port,
+    "ssh_config": _some_text,
+    "identity": _some_text,
+    "jump": _text,
+    "host_keys": _one_of(HOST_KEYS),
+    "python": _some_text,
+    "prelude": _text,
+    "shims": _truth,
+    "keep_env": _names,
+    "timeout": _seconds,
+    "state_dir": _text,
+}
+_PLAIN = tuple(_CHECKS)
