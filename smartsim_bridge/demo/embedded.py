@@ -87,6 +87,10 @@ class EmbeddedHeadNode:
         assert self._process is not None
         return self._process.pid
 
+    def shorten(self, text: str) -> str:
+        """`text` with the long paths of this head as one would write them."""
+        return text.replace(str(self.home), "~").replace(str(self.directory), "DEMO")
+
     def close(self) -> None:
         """Ends the child and removes the directory; nothing happens the second time."""
         process, self._process = self._process, None

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import which
 
@@ -30,6 +30,8 @@ from .traces import held_paths
 
 __all__ = ["Reach", "add_demo_options", "main", "run_demo"]
 
+SETTINGS_PREFIX = "SMARTSIM_BRIDGE_"
+CONFIG_VARIABLE = SETTINGS_PREFIX + "CONFIG"
 GONE_SECONDS = 5.0  # for a server that was told to end
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -103,13 +105,13 @@ def _show_own(screen: Screen, reach: Reach) -> None:
 
 def _show_embedded(screen: Screen, transport: str, timeout: float) -> None:
     screen.heading(f"smartsim_bridge {__version__}: the main job, on a head node brought along")
-    with EmbeddedHeadNode() as head:
+    with _without_own_settings(), EmbeddedHeadNode() as head:
         screen.say(f"An SSH server listens on 127.0.0.1, port {head.ssh_port}, for this run only:")
         screen.say("keys, known_hosts and home are new; its alias in ssh_config is " + head.addr)
         reach = Reach(
             head.addr, ssh_config=str(head.ssh_config), transport=transport, timeout=timeout
         )
-        with _bridge(screen, reach) as bridge:
+        with _bridge(screen, reach, head.shorten) as bridge:
             server = bridge.status().server_pid
             held = held_paths(server)
             _acts(screen, bridge, _fresh_login(head))
@@ -118,7 +120,21 @@ def _show_embedded(screen: Screen, transport: str, timeout: float) -> None:
 
 
 @contextmanager
-def _bridge(screen: Screen, reach: Reach) -> Iterator[Bridge]:
+def _without_own_settings() -> Iterator[None]:
+    """The user's settings are for the user's heads: a jump host there would break this one."""
+    theirs = {name: text for name, text in os.environ.items() if name.startswith(SETTINGS_PREFIX)}
+    for name in theirs:
+        del os.environ[name]
+    os.environ[CONFIG_VARIABLE] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ[CONFIG_VARIABLE]
+        os.environ.update(theirs)
+
+
+@contextmanager
+def _bridge(screen: Screen, reach: Reach, shorten: Callable[[str], str] = str) -> Iterator[Bridge]:
     """The bridge, and its end: a server that ran before us keeps running."""
     screen.heading(f'init_command_server(addr="{reach.addr}", autostart=True)')
     began = time.monotonic()
@@ -131,13 +147,16 @@ def _bridge(screen: Screen, reach: Reach) -> Iterator[Bridge]:
         ssh_config=reach.ssh_config,
         identity=reach.identity,
         timeout=reach.timeout,
-        on_stage=screen.stage,
+        on_stage=lambda stage: screen.stage(replace(stage, detail=shorten(stage.detail))),
     )
     try:
         screen.show("in all", f"{time.monotonic() - began:7.3f} s", good=True)
         yield bridge
-    finally:
-        _end(screen, bridge)
+    except BaseException:
+        with suppress(CommandServerError):  # what failed first is what there is to say
+            _end(screen, bridge)
+        raise
+    _end(screen, bridge)
 
 
 def _end(screen: Screen, bridge: Bridge) -> None:
@@ -188,8 +207,19 @@ def _wait_gone(pid: int, deadline: Deadline) -> bool:
 
 
 def _show_nothing_left(screen: Screen, head: EmbeddedHeadNode, held: set[Path]) -> None:
+    _remove_locks(held)
     files = sorted(str(path) for path in {*held, head.directory} if path.exists())
     screen.show("processes", ", ".join(head.left) or "none left", good=not head.left)
     screen.show("files", ", ".join(files) or "none left", good=not files)
     if head.left or files:
         raise CommandServerError("The demo left something behind", step="shutdown")
+
+
+def _remove_locks(held: set[Path]) -> None:
+    """A server lets go of its lock and leaves the empty file for the next one.
+
+    There will be no next one: the home whose state it guarded was made for this run.
+    """
+    for path in held:
+        if path.suffix == ".lock" and path.is_file() and path.stat().st_size == 0:
+            path.unlink()
