@@ -24,6 +24,8 @@ __all__ = ["Answer", "Shell"]
 
 # Real answers have a few kilobytes; a start-up file that prints for ever must not fill memory.
 ANSWER_LIMIT = 1 << 20
+# Seconds granted to a shell to end by itself.
+GOODBYE = 1.0
 # Seconds after which a silent shell sees its input end.  A forced command that reads all of
 # it, instead of being a shell, then ends and says why; a slow shell answers all the same.
 PATIENCE = 5.0
@@ -154,11 +156,23 @@ class Shell:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._pipe is not None and kind is None:
+            with suppress(OSError):
+                _see_out(self._pipe.socket)
         self.close()
 
 
 class _TooMuch(Exception):
     """More than any answer of ours can be."""
+
+
+def _see_out(stream: socket.socket) -> None:
+    """Waits for the end: a site may allow one session at a time, and the next one is waiting."""
+    stream.settimeout(GOODBYE)
+    stream.shutdown(socket.SHUT_WR)
+    for _ in range(ANSWER_LIMIT // CHUNK):
+        if not stream.recv(CHUNK):
+            return
 
 
 def _receive(stream: socket.socket) -> bytes:

@@ -5,7 +5,9 @@ import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
+import smartsim_bridge
 from smartsim_bridge import __version__
 from smartsim_bridge.bootstrap import artifact
 from smartsim_bridge.bootstrap.artifact import build, far_half, weights
@@ -34,6 +36,24 @@ def test_another_process_builds_the_same() -> None:
     script = "from smartsim_bridge.bootstrap.artifact import build; print(build().digest)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == build().digest
+
+
+def test_it_can_be_built_from_a_package_inside_a_zip_file(tmp_path: Path) -> None:
+    package = Path(smartsim_bridge.__file__).parent
+    bundle = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for path in sorted(package.rglob("*.py")):
+            archive.write(path, path.relative_to(package.parent))
+    script = "from smartsim_bridge.bootstrap.artifact import build; print(build().digest)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(bundle)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == build().digest
 
