@@ -26,7 +26,7 @@ def launch(shell: Shell, step: Launch, *, journey: Journey) -> tuple[Beacon, Cre
         body = f"start() {{\n    cd\n    {words(_arguments(step, shell.nonce))}\n}}\n"
         answer = shell.ask(body, "start", step="launch", failure=LaunchFailed)
         beacon, credentials = _ready(answer, shell)
-        note.detail = f"pid {beacon.pid}, Python {beacon.python}"
+        note.detail = f"pid {beacon.pid}, {beacon.python}"
     return beacon, credentials
 
 
