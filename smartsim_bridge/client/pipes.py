@@ -51,11 +51,7 @@ class _Writing(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._portal.call(_close(self._stream))
-
-
-async def _close(stream: InputWriter) -> None:
-    stream.close()
+            self._portal.post(self._stream.close)
 
 
 def open_output(stream: OutputReader, through: Portal, text: TextMode) -> IO[Any]:

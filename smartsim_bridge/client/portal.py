@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Optional, TypeVar
 
 __all__ = ["Portal", "portal"]
@@ -44,9 +45,10 @@ class Portal:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; Ctrl-C while waiting cancels it."""
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread or sys.is_finalizing():
+            # Nobody would ever answer; a file that the garbage collector closes gets here.
             work.close()
-            raise RuntimeError("a blocking call from the bridge's own event loop")
+            raise RuntimeError("a blocking call where the bridge's event loop cannot run")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -54,6 +56,11 @@ class Portal:
             if not future.done():
                 self._cancel(future)
             raise
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Has the loop call `action` soon, and does not wait for it."""
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and all it held with it
+            self._loop.call_soon_threadsafe(action)
 
     def _cancel(self, future: "concurrent.futures.Future[T]") -> None:
         future.cancel()

@@ -8,6 +8,7 @@ the blocking face.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Optional
 
@@ -160,7 +161,8 @@ class InputWriter:
             self._closed = True
             self._sending.finish()
             if self._fault is None and not self._broken:
-                self._post(self._sending.end, b"", True)
+                with contextlib.suppress(LinkLost):  # told by whatever is awaited next
+                    self._post(self._sending.end, b"", True)
 
     def acknowledge(self, offset: int, broken: bool) -> None:
         """The command took its input up to `offset`; `broken`: it takes no more."""
