@@ -72,8 +72,8 @@ class Talk:
         self._heard = self._loop.time()
         self.fault: Optional[LinkLost] = None
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self._reader = self._loop.create_task(self._read())
         self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
+        link.deliver(self)
 
     @classmethod
     async def open(cls, link: Link, *, session: str, version: str, timeout: float) -> Talk:
@@ -141,21 +141,21 @@ class Talk:
             self.send(Bye())
             self._end(LinkLost("The bridge was closed", host=self.link.info.peer))
         await self.link.close()
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+
+    # --- for the link (links.Receiver)
+
+    def arrived(self, message: Message) -> None:
+        """Hands it to whom it is about; raises PeerMisbehaved."""
+        if self.fault is None:
+            self._heard = self._loop.time()
+            self._conversation.received(message)
+            self._handle(message)
+
+    def lost(self, fault: LinkLost) -> None:
+        """Everything that waits is told."""
+        self._end(fault)
 
     # --- inside
-
-    async def _read(self) -> None:
-        try:
-            while self.fault is None:
-                message = await self.link.receive()
-                self._heard = self._loop.time()
-                self._conversation.received(message)
-                self._handle(message)
-        except LinkLost as fault:
-            self.link.cut(fault)
-            self._end(fault)
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, AboutCommand):
@@ -167,22 +167,22 @@ class Talk:
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
         elif isinstance(message, Stopping):
-            raise LinkLost(
-                f"The server ended: {message.reason}", host=self.welcome.host, step="talk"
+            self.link.cut(
+                LinkLost(f"The server ended: {message.reason}", host=self.welcome.host, step="talk")
             )
 
     def _beat(self) -> None:
         if self.fault is not None:
             return
         if self._loop.time() - self._heard > MISSED_HEARTBEATS * DEFAULT_HEARTBEAT:
-            fault = LinkLost("The server's heartbeat stopped", host=self.welcome.host, step="talk")
-            self.link.cut(fault)
-            self._end(fault)
+            self.link.cut(
+                LinkLost("The server's heartbeat stopped", host=self.welcome.host, step="talk")
+            )
             return
         try:
             self.send(Ping(next(self._numbers)))
         except LinkLost:
-            return  # the reader finds out why, and tells
+            return  # the link tells why, and ends the talk
         self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
 
     def _end(self, fault: LinkLost) -> None:

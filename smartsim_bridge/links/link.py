@@ -1,4 +1,4 @@
-"""What every link can do, and the mailbox in which arriving messages wait.
+"""What every link can do, and the mailbox through which arriving messages pass.
 
 `send` never waits: what is under way is bounded by the credit that the protocol grants,
 not by the link, so one slow reader cannot hold up the others.  Used by all links; must
@@ -11,11 +11,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
-from ..errors import LinkLost
+from ..errors import LinkLost, PeerMisbehaved
 from ..protocol.messages import Message
 
-__all__ = ["Link", "LinkInfo", "Mailbox"]
+__all__ = ["Link", "LinkInfo", "Mailbox", "Receiver"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,27 @@ class LinkInfo:
     peer: str
 
 
+class Receiver(Protocol):
+    """Who takes the messages of a link, as they arrive and in the loop's thread."""
+
+    def arrived(self, message: Message) -> None:
+        """A message came.  Raises PeerMisbehaved where it breaks the rules; the link is cut then."""
+
+    def lost(self, fault: LinkLost) -> None:
+        """Nothing more will come."""
+
+
 class Mailbox:
-    """Messages that came and were not taken yet, for one taker; closing it wakes the taker."""
+    """Holds what arrives until it is taken, or hands it to a receiver at once.
+
+    The greeting takes one message at a time.  After it every message goes straight to the
+    receiver: a task in between would cost two turns of the loop per message.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Message] = deque()
         self._taker: asyncio.Future[None] | None = None
+        self._receiver: Receiver | None = None
         self._fault: LinkLost | None = None
 
     @property
@@ -40,8 +56,12 @@ class Mailbox:
         return self._fault
 
     def put(self, message: Message) -> None:
-        """A message came; after close it is dropped."""
-        if self._fault is None:
+        """A message came; after close it is dropped.  Raises what the receiver raises."""
+        if self._fault is not None:
+            return
+        if self._receiver is not None:
+            self._receiver.arrived(message)
+        else:
             self._waiting.append(message)
             self._wake()
 
@@ -50,6 +70,16 @@ class Mailbox:
         if self._fault is None:
             self._fault = fault
             self._wake()
+            if self._receiver is not None:
+                self._receiver.lost(fault)
+
+    def deliver(self, receiver: Receiver) -> None:
+        """What waits, then all that comes, goes to `receiver`.  Raises what it raises."""
+        while self._waiting:
+            receiver.arrived(self._waiting.popleft())
+        self._receiver = receiver
+        if self._fault is not None:
+            receiver.lost(self._fault)
 
     async def take(self) -> Message:
         """The next message; raises the fault once all that came before it are taken."""
@@ -73,14 +103,22 @@ class Link(ABC):
     """
 
     info: LinkInfo
+    mailbox: Mailbox
 
     @abstractmethod
     def send(self, message: Message) -> None:
         """Hands a message over, in order; raises LinkLost where the link is over."""
 
-    @abstractmethod
     async def receive(self) -> Message:
         """Waits for the next message; raises LinkLost (PeerMisbehaved) when none can come."""
+        return await self.mailbox.take()
+
+    def deliver(self, receiver: Receiver) -> None:
+        """From now on `receiver` is told of every message, and of the end, as they come."""
+        try:
+            self.mailbox.deliver(receiver)
+        except PeerMisbehaved as fault:
+            self.cut(fault)
 
     @abstractmethod
     async def close(self) -> None:

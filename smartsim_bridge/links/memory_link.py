@@ -6,7 +6,7 @@ all the same, so what could not travel on a real link does not travel here.
 
 from __future__ import annotations
 
-from ..errors import LinkLost
+from ..errors import LinkLost, PeerMisbehaved
 from ..protocol import codec
 from ..protocol.messages import Message
 from .link import Link, LinkInfo, Mailbox
@@ -26,10 +26,10 @@ class MemoryLink(Link):
         if self.mailbox.fault is not None:
             raise self.mailbox.fault
         if self.other is not None:
-            self.other.mailbox.put(codec.decode(codec.encode(message)))
-
-    async def receive(self) -> Message:
-        return await self.mailbox.take()
+            try:
+                self.other.mailbox.put(codec.decode(codec.encode(message)))
+            except PeerMisbehaved as fault:
+                self.other.cut(fault)
 
     async def close(self) -> None:
         self.cut(LinkLost("The link was closed"))

@@ -29,7 +29,7 @@ class StreamLink(asyncio.Protocol, Link):
 
     def __init__(self, peer: str, on_connected: Callable[[StreamLink], None] | None = None) -> None:
         self.info = LinkInfo("stream", peer)
-        self._mailbox = Mailbox()
+        self.mailbox = Mailbox()
         self._cutter = framing.Cutter()
         self._on_connected = on_connected
         self._transport: asyncio.Transport | None = None
@@ -43,27 +43,24 @@ class StreamLink(asyncio.Protocol, Link):
     def data_received(self, data: bytes) -> None:
         try:
             for frames in self._cutter.feed(data):
-                self._mailbox.put(codec.decode(frames))
+                self.mailbox.put(codec.decode(frames))
         except PeerMisbehaved as fault:
             self.cut(fault)
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f": {exc}" if exc else ""
-        self._mailbox.close(LinkLost(f"The peer closed the connection{why}", host=self.info.peer))
+        self.mailbox.close(LinkLost(f"The peer closed the connection{why}", host=self.info.peer))
         if not self._gone.done():
             self._gone.set_result(None)
 
     def send(self, message: Message) -> None:
-        if self._mailbox.fault is not None:
-            raise self._mailbox.fault
+        if self.mailbox.fault is not None:
+            raise self.mailbox.fault
         if self._transport is not None:
             self._transport.write(framing.pack(codec.encode(message)))
 
-    async def receive(self) -> Message:
-        return await self._mailbox.take()
-
     async def close(self) -> None:
-        self._mailbox.close(LinkLost("The link was closed", host=self.info.peer))
+        self.mailbox.close(LinkLost("The link was closed", host=self.info.peer))
         if self._transport is None:
             return
         self._transport.close()
@@ -71,7 +68,7 @@ class StreamLink(asyncio.Protocol, Link):
         self._transport.abort()
 
     def cut(self, fault: LinkLost) -> None:
-        self._mailbox.close(fault)
+        self.mailbox.close(fault)
         if self._transport is not None:
             self._transport.abort()
 

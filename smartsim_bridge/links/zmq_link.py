@@ -127,31 +127,28 @@ class ZmqLink(Link):
         self.info = LinkInfo("zmq", endpoint)
         self._socket = socket
         self._monitor = monitor
-        self._mailbox = Mailbox()
+        self.mailbox = Mailbox()
         self._pump = _Pump(socket, self._arrived)
         self._watch = _Pump(monitor, self._happened)
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def send(self, message: Message) -> None:
-        if self._mailbox.fault is not None:
-            raise self._mailbox.fault
+        if self.mailbox.fault is not None:
+            raise self.mailbox.fault
         try:
             self._socket.send_multipart(codec.encode(message), zmq.NOBLOCK, copy=True)
         except zmq.ZMQError as failed:
             self.cut(LinkLost(f"Cannot send: {failed}", host=self.info.peer))
-            raise self._mailbox.fault or failed from None
+            raise self.mailbox.fault or failed from None
         self._pump.look()
 
-    async def receive(self) -> Message:
-        return await self._mailbox.take()
-
     async def close(self) -> None:
-        if self._mailbox.fault is None:
+        if self.mailbox.fault is None:
             self._say_over()
             self.cut(LinkLost("The link was closed", host=self.info.peer))
 
     def cut(self, fault: LinkLost) -> None:
-        self._mailbox.close(fault)
+        self.mailbox.close(fault)
         self._pump.close()
         self._watch.close()
         if not self._socket.closed:
@@ -170,7 +167,7 @@ class ZmqLink(Link):
             self.cut(LinkLost("The server closed the link", host=self.info.peer))
             return
         try:
-            self._mailbox.put(codec.decode(frames))
+            self.mailbox.put(codec.decode(frames))
         except PeerMisbehaved as fault:
             self.cut(fault)
 
@@ -379,9 +376,6 @@ class ZmqPeer(Link):
         except LinkLost as fault:
             self._end(fault)
             raise
-
-    async def receive(self) -> Message:
-        return await self.mailbox.take()
 
     async def close(self) -> None:
         self.cut(LinkLost("The link was closed", host=self.info.peer))

@@ -78,12 +78,13 @@ class Server:
         self._directory = environ.get("HOME") or "/"
         self._backlog = Backlog()
         self._sessions: dict[Link, Session] = {}
-        self._heard: dict[Link, float] = {}
+        self._visits: dict[Link, _Visit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unix: StreamListener | None = None
         self._zmq: object | None = None
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
         self.beacon: Beacon | None = None
         self.credentials: Credentials | None = None
 
@@ -216,15 +217,17 @@ class Server:
 
     async def _serve(self, link: Link) -> None:
         conversation = Conversation(Side.SERVER)
-        closed = False
         try:
             await self._greet(link, conversation)
-            closed = await self._talk(link, conversation)
+            visit = _Visit(conversation, self._sessions[link])
+            self._visits[link] = visit
+            link.deliver(visit)
+            await visit.over
         except LinkLost as lost:
             log.info("link %s: %s", link.info.peer, lost.what)
             link.cut(lost)
         finally:
-            self._part(link, closed=closed)
+            self._part(link)
             await link.close()
 
     async def _greet(self, link: Link, conversation: Conversation) -> None:
@@ -233,7 +236,8 @@ class Server:
         except asyncio.TimeoutError:
             raise LinkLost("It did not say who it is") from None
         conversation.received(hello)
-        assert isinstance(hello, Hello)
+        if not isinstance(hello, Hello):  # the table lets nothing else pass
+            raise LinkLost("It did not greet")
         answer = self._answer(hello)
         conversation.sent(answer)
         link.send(answer)
@@ -247,9 +251,6 @@ class Server:
             on_inquiry=self._report,
             on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
         )
-        self._heard[link] = self._loop.time()
-        if len(self._heard) == 1:
-            self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
         self._rest()
 
     def _answer(self, hello: Hello) -> Welcome | Refusal:
@@ -269,22 +270,10 @@ class Server:
             why_no_zmq=why_not,
         )
 
-    async def _talk(self, link: Link, conversation: Conversation) -> bool:
-        """Returns whether the client said goodbye; raises LinkLost."""
-        session = self._sessions[link]
-        while True:
-            message = await link.receive()
-            self._heard[link] = self._loop.time()
-            conversation.received(message)
-            if isinstance(message, Bye):
-                return True
-            session.handle(message)
-
-    def _part(self, link: Link, *, closed: bool) -> None:
-        session = self._sessions.pop(link, None)
-        self._heard.pop(link, None)
+    def _part(self, link: Link) -> None:
+        session, visit = self._sessions.pop(link, None), self._visits.pop(link, None)
         if session is not None:
-            session.leave(closed=closed)
+            session.leave(closed=visit is not None and visit.said_goodbye)
         self._rest()
 
     def _report(self, inquiry: Inquiry) -> Message:
@@ -309,12 +298,12 @@ class Server:
 
     def _sweep(self) -> None:
         """Cuts links that are silent; runs only while there are links."""
+        self._sweeper = None
         oldest = self._loop.time() - MISSED_HEARTBEATS * DEFAULT_HEARTBEAT
-        for link, heard in list(self._heard.items()):
-            if heard < oldest:
+        for link, visit in list(self._visits.items()):
+            if visit.heard < oldest:
                 link.cut(LinkLost("No heartbeat"))
-        if self._heard:
-            self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
+        self._rest()
 
     def _beat(self) -> None:
         if not self._file.touch() and self.beacon is not None:
@@ -324,7 +313,9 @@ class Server:
         self._loop.call_later(BEACON_SECONDS, self._beat)
 
     def _rest(self) -> None:
-        """(Re)starts the idle clock; it only strikes where no client came meanwhile."""
+        """Runs the clock that fits: the sweep while there are clients, else the idle clock."""
+        if self._sessions and self._sweeper is None:
+            self._sweeper = self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
@@ -336,6 +327,37 @@ class Server:
             self._rest()
         else:
             self.stop(reason="idle")
+
+
+class _Visit:
+    """One client, from Welcome to the end of its link (links.Receiver)."""
+
+    def __init__(self, conversation: Conversation, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        self._conversation = conversation
+        self._session = session
+        self._clock = loop.time
+        self.heard = loop.time()
+        self.said_goodbye = False
+        self.over: asyncio.Future[None] = loop.create_future()
+
+    def arrived(self, message: Message) -> None:
+        self.heard = self._clock()
+        self._conversation.received(message)
+        if isinstance(message, Bye):
+            self.said_goodbye = True
+            self._end()
+        else:
+            self._session.handle(message)
+
+    def lost(self, fault: LinkLost) -> None:
+        if not self.said_goodbye:
+            log.info("a link is lost: %s", fault.what)
+        self._end()
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 def _raise_descriptor_limit() -> tuple[int, int]:

@@ -7,7 +7,6 @@ raise AuthenticationRequired where nobody can answer, and neither keeps an answe
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ def default_ask() -> Ask:
 
 def printable(text: str) -> str:
     """Text of the host without what could steer a terminal or forge another line."""
-    return re.sub(r"[^\n\t\x20-\x7e\xa0-\uffff]", "?", text)
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
 def ask_notebook(prompt: str, secret: bool) -> str:
@@ -64,10 +63,13 @@ def _kernel() -> Any:
 def ask_terminal(prompt: str, secret: bool) -> str:
     """Asks on the controlling terminal, whatever standard input and output are."""
     with _one_at_a_time, _terminal(prompt) as descriptor:
-        os.write(descriptor, printable(prompt).encode("utf-8", "replace"))
+        shown = printable(prompt).encode("utf-8", "replace")
         if not secret:
+            os.write(descriptor, shown)
             return _read_line(descriptor, prompt)
+        # Silent before the prompt is seen, or a quick answer is half shown and half lost.
         with _no_echo(descriptor):
+            os.write(descriptor, shown)
             answer = _read_line(descriptor, prompt)
         os.write(descriptor, b"\n")
         return answer

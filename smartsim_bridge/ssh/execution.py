@@ -124,13 +124,11 @@ class StdioPipe:
         self.socket, far_end = socket.socketpair()
         self._noise = _Kept(NOISE_LIMIT)
         self._pump = Pump(far_end, self._channel)
+        self._listener = threading.Thread(
+            target=_drain_noise, args=(self._channel, self._noise), name="ssh-stderr", daemon=True
+        )
         self._pump.start()
-        threading.Thread(
-            target=_drain_noise,
-            args=(self._channel, self._noise),
-            name="ssh-stderr",
-            daemon=True,
-        ).start()
+        self._listener.start()
 
     @property
     def noise(self) -> str:
@@ -141,6 +139,11 @@ class StdioPipe:
     def status(self) -> int | None:
         """The exit status, once the command ended and the host said so."""
         return self._channel.exit_status if self._channel.exit_status >= 0 else None
+
+    def wait(self) -> None:
+        """Until the command ended, or the pipe was closed; then noise and status are complete."""
+        self._listener.join()
+        self._channel.status_event.wait()
 
     def close(self) -> None:
         """Ends the pipe; the command sees its input end."""

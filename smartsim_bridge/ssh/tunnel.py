@@ -29,6 +29,12 @@ __all__ = ["Tunnel"]
 # sun_path holds 108 bytes on Linux and 104 elsewhere; some programs append to a name.
 SOCKET_PATH_LIMIT = 100
 
+HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
+
+# Connections that arrive in one moment; a unix socket refuses those beyond at once, and
+# socketserver would let five wait.
+BACKLOG = 128
+
 # Long enough for a busy host; a firewall that swallows packets takes minutes.
 PROOF_SECONDS = 15.0
 
@@ -60,7 +66,7 @@ class Tunnel:
         self._lock = threading.Lock()
         self._is_closed = False
         _prove(transport, self._remote, via, deadline)
-        self._directory = _make_directory(directory) if hasattr(socket, "AF_UNIX") else None
+        self._directory = _make_directory(directory) if HAS_UNIX_SOCKETS else None
         bind = ("127.0.0.1", 0) if self._directory is None else f"{self._directory}/t"
         self._forwarder = _Forwarder(transport, self._remote, bind)
         try:
@@ -135,6 +141,12 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
 
         return Handler
 
+    def _make_ssh_forward_server_class(self, remote: tuple[str, int]) -> Any:
+        return _with_backlog(super()._make_ssh_forward_server_class(remote))
+
+    def _make_stream_ssh_forward_server_class(self, remote: tuple[str, int]) -> Any:
+        return _with_backlog(super()._make_stream_ssh_forward_server_class(remote))
+
     @contextlib.contextmanager
     def _tracked(self, pump: Pump) -> Any:
         with self._pumps_lock:
@@ -160,6 +172,10 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
         return f"<forwarder to {self._remote_binds}>"
 
     __str__ = __repr__
+
+
+def _with_backlog(server_class: Any) -> Any:
+    return type("Server", (server_class,), {"request_queue_size": BACKLOG})
 
 
 def _prove(
