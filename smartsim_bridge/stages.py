@@ -51,7 +51,7 @@ class Journey:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[_Note]:
-        """Times the block; set `.detail` on what it yields.  A block that raises is a failed stage."""
+        """Times the block; set `.detail` on what it yields.  One that raises is a failed stage."""
         note, began, failed = _Note(), self._clock(), True
         try:
             yield note
