@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.heads"]
+pytest_plugins = [
+    "tests.support.fixtures",
+    "tests.support.heads",
+    "tests.support.python39",
+]
