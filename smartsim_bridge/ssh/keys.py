@@ -129,7 +129,7 @@ def _read_private_key(path: str, passphrase: str | None) -> paramiko.PKey:
     for kind in _KEY_CLASSES:
         try:
             return kind.from_private_key_file(path, password=passphrase)
-        except paramiko.PasswordRequiredException:  # noqa: PERF203
+        except paramiko.PasswordRequiredException:
             raise PassphraseNeeded(f"{path} needs a passphrase") from None
         except OSError as error:
             raise KeyUnusable(f"{path} cannot be read: {error.strerror}") from error

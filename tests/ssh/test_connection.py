@@ -107,6 +107,7 @@ def test_a_login_is_one_connection_with_no_delay_set(make_sshd: MakeSshd, connec
         connection.execute("true", deadline=Deadline(10))
     assert running.log.count("Connection from") == 1
     stream = connection._transport.sock
+    assert isinstance(stream, socket.socket)
     assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 

@@ -33,7 +33,7 @@ CORPUS = {
     "match exec true": "Match exec true\n  Port 32",
     "match exec false": "Match exec false\n  Port 33\nHost *\n  Port 34",
     "match exec with tokens": 'Match exec "test %h = login1 -a %n = login1"\n  Port 35',
-    "match two criteria": "Match host login1 exec false\n Port 36\nMatch host l* exec true\n Port 37",
+    "match two criteria": "Match host l* exec false\n Port 36\nMatch host l* exec true\n Port 37",
     "match final": "Match final\n  Port 38\nHost login1\n  HostName h.site",
     "final pass sees HostName": "Host login1\n HostName h.site\nMatch final host h.site\n Port 39",
     "Host in the final pass": "Match final\nHost h.s\n User ann\nHost login1\n HostName h.s",
