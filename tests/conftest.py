@@ -5,5 +5,6 @@ from __future__ import annotations
 pytest_plugins = [
     "tests.support.fixtures",
     "tests.support.heads",
+    "tests.support.local_server",
     "tests.support.python39",
 ]

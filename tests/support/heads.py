@@ -11,12 +11,11 @@ Whatever a test starts on a head ends with it: the servers by the pid in their b
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,9 @@ __all__ = [
     "head_python",
     "is_running",
     "make_head",
+    "move_in",
     "near_home",
+    "processes_with",
     "servers_in",
     "stop_servers",
     "zmq_directory",
@@ -172,16 +173,20 @@ def zmq_directory(head_python: HeadPython) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture
-def near_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home of its own for the near side: no beacon, no configuration, no known host."""
+def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
+    """Makes `home` the near side's: no beacon, no configuration, no known host."""
     for name in list(os.environ):
         if name.startswith(FORGOTTEN):
             monkeypatch.delenv(name)
-    home = tmp_path / "near"
-    home.mkdir(mode=0o700)
+    home.mkdir(mode=0o700, exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+@pytest.fixture
+def near_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home of its own for the near side."""
+    return move_in(monkeypatch, tmp_path / "near")
 
 
 @pytest.fixture
