@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from shutil import which
 
 from smartsim_bridge import Bridge, __version__, init_command_server, shutdown_command_server
@@ -26,7 +25,7 @@ from ..errors import CommandServerError
 from .acts import act_at_once, act_failures, act_speed, act_status, act_streaming
 from .embedded import EmbeddedHeadNode
 from .screen import Screen
-from .traces import held_paths
+from .traces import Footprint
 
 __all__ = ["Reach", "add_demo_options", "main", "run_demo"]
 
@@ -105,6 +104,7 @@ def _show_own(screen: Screen, reach: Reach) -> None:
 
 def _show_embedded(screen: Screen, transport: str, timeout: float) -> None:
     screen.heading(f"smartsim_bridge {__version__}: the main job, on a head node brought along")
+    footprint = Footprint()
     with _without_own_settings(), EmbeddedHeadNode() as head:
         screen.say(f"An SSH server listens on 127.0.0.1, port {head.ssh_port}, for this run only:")
         screen.say("keys, known_hosts and home are new; its alias in ssh_config is " + head.addr)
@@ -113,10 +113,11 @@ def _show_embedded(screen: Screen, transport: str, timeout: float) -> None:
         )
         with _bridge(screen, reach, head.shorten) as bridge:
             server = bridge.status().server_pid
-            held = held_paths(server)
+            for pid in (server, os.getpid()):
+                footprint.note(pid)
             _acts(screen, bridge, _fresh_login(head))
         _show_gone(screen, server)
-    _show_nothing_left(screen, head, held)
+    _show_nothing_left(screen, head, footprint)
 
 
 @contextmanager
@@ -206,20 +207,11 @@ def _wait_gone(pid: int, deadline: Deadline) -> bool:
     return False
 
 
-def _show_nothing_left(screen: Screen, head: EmbeddedHeadNode, held: set[Path]) -> None:
-    _remove_locks(held)
-    files = sorted(str(path) for path in {*held, head.directory} if path.exists())
+def _show_nothing_left(screen: Screen, head: EmbeddedHeadNode, footprint: Footprint) -> None:
+    files = footprint.left()
+    if head.directory.exists():
+        files.append(str(head.directory))
     screen.show("processes", ", ".join(head.left) or "none left", good=not head.left)
     screen.show("files", ", ".join(files) or "none left", good=not files)
     if head.left or files:
         raise CommandServerError("The demo left something behind", step="shutdown")
-
-
-def _remove_locks(held: set[Path]) -> None:
-    """A server lets go of its lock and leaves the empty file for the next one.
-
-    There will be no next one: the home whose state it guarded was made for this run.
-    """
-    for path in held:
-        if path.suffix == ".lock" and path.is_file() and path.stat().st_size == 0:
-            path.unlink()
