@@ -5,7 +5,7 @@
     deadline  stages          shared by the steps of a connect              the near half
     settings  ssh  bootstrap  how a head is reached and gets a server
     client                    what the user holds
-    cli  jupyter  remote      faces: command line, notebook, the old names
+    cli  remote               faces: the command line, the old names
     demo                      a head node in a box, and a tour
 
 The far half is sent to the head as one file and needs nothing there but Python.  Names

@@ -24,13 +24,15 @@ LIMIT = 256 * 1024  # of noise before that
 PIECE = 1  # bytes read at a time: what follows the mark belongs to the link
 
 
-def start_relay(pipe: socket.socket, beacon: Beacon, host: str, deadline: Deadline) -> None:
+def start_relay(
+    pipe: socket.socket, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline
+) -> None:
     """Makes the shell at the other end of `pipe` the relay; returns when it is connected.
 
     Raises LaunchFailed with what the host said.
     """
     nonce = secrets.token_hex(12)
-    pipe.sendall(_script(beacon, nonce))
+    pipe.sendall(_script(beacon, prelude, nonce))
     mark = f"\n{CONNECTED} {nonce}\n".encode()
     said = bytearray()
     try:
@@ -40,7 +42,7 @@ def start_relay(pipe: socket.socket, beacon: Beacon, host: str, deadline: Deadli
             if not piece:
                 raise _failed("The relay ended at once", host, said)
             said += piece
-    except TimeoutError:
+    except socket.timeout:  # in Python 3.9 not yet a TimeoutError
         raise _failed("The relay did not start in time", host, said) from None
     except OSError as broken:
         raise _failed(f"The relay could not be reached: {broken}", host, said) from None
@@ -48,13 +50,15 @@ def start_relay(pipe: socket.socket, beacon: Beacon, host: str, deadline: Deadli
         raise _failed("The relay did not start", host, said)
 
 
-def _script(beacon: Beacon, nonce: str) -> bytes:
+def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:
     source = files("smartsim_bridge").joinpath("server/relay.py").read_text("utf-8")
     packed = base64.b64encode(f"{source}\nimport sys\nsys.exit(relay(*sys.argv[1:]))\n".encode())
     load = f"import base64;exec(base64.b64decode('{packed.decode()}'))"
     arguments = " ".join(quote(text) for text in (beacon.python, "-c", load, beacon.socket, nonce))
-    # One line, and nothing sent behind it before the mark: the shell reads ahead.
-    return f"exec {arguments}\n".encode("utf-8", "surrogateescape")
+    # The prelude has nothing to read and talks to stderr; what it exports stays.  Nothing is
+    # sent behind this before the mark comes, because the shell reads ahead.
+    first = f"eval {quote(prelude)} </dev/null >&2\n" if prelude else ""
+    return f"{first}exec {arguments}\n".encode("utf-8", "surrogateescape")
 
 
 def _failed(what: str, host: str, said: bytearray) -> LaunchFailed:

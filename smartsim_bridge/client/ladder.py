@@ -36,11 +36,13 @@ from ..stages import Journey, Stage
 from . import rungs
 from .beacons import Sighting, host_matches, is_this_host, sightings
 from .place import Place
+from .reach import local_python, open_connection, this_host
 from .status import Rung
 from .talk import Talk
 
 if TYPE_CHECKING:
     from ..bootstrap.ensure import Found
+    from ..bootstrap.host import Host
     from ..ssh.connection import SshConnection
 
 __all__ = ["Ascent", "climb"]
@@ -160,9 +162,8 @@ class _Climber:
 
     async def _start_here(self) -> Optional[tuple[str, Talk]]:
         """This is the head and nothing runs: start it as the bootstrap would, without SSH."""
-        from ..bootstrap.host import LocalHost
-
-        found = await self._ensure(LocalHost(self._settings.addr))
+        here = this_host(self._settings)
+        found = await self._ensure(here, local_python(self._settings))
         self._started = found.started
         sighting = Sighting(found.beacon, found.credentials)
         if self._settings.transport == "direct":
@@ -174,7 +175,7 @@ class _Climber:
     async def _with_ssh(self) -> Optional[tuple[str, Talk]]:
         connection = await self._connect()
         self.beneath.append(connection)
-        found = await self._ensure(connection)
+        found = await self._ensure(connection, self._settings.python)
         self._started = found.started
         self._check_port(found.beacon)
         attempts: dict[str, Callable[[], Awaitable[Optional[tuple[str, Talk]]]]] = {
@@ -190,35 +191,12 @@ class _Climber:
         return None
 
     async def _connect(self) -> SshConnection:
-        # Here and not above: a direct or local link must not wait for paramiko to load.
-        from ..ssh.ask import default_ask
-        from ..ssh.connection import SshConnection
-        from ..ssh.target import resolve_target
+        return await rungs.in_thread(
+            lambda: open_connection(self._settings, self._deadline, self._journey),
+            lambda made: made.close(),
+        )
 
-        settings = self._settings
-
-        def connect() -> SshConnection:
-            target = resolve_target(
-                settings.addr,
-                user=settings.user,
-                ssh_port=settings.ssh_port,
-                ssh_config=settings.ssh_config,
-                identity=settings.identity,
-                jump=settings.jump,
-                local_user=settings.local_user,
-                home=settings.home,
-            )
-            return SshConnection.open(
-                target,
-                ask=settings.ask or default_ask(),
-                host_keys=settings.host_keys,
-                deadline=self._deadline,
-                journey=self._journey,
-            )
-
-        return await rungs.in_thread(connect, lambda made: made.close())
-
-    async def _ensure(self, host: Any) -> Found:
+    async def _ensure(self, host: Host, python: Optional[str]) -> Found:
         from ..bootstrap.ensure import ensure_server
 
         settings = self._settings
@@ -226,7 +204,7 @@ class _Climber:
             lambda: ensure_server(
                 host,
                 autostart=settings.autostart,
-                python=settings.python,
+                python=python,
                 prelude=settings.prelude,
                 state_dir=settings.state_dir or None,
                 port=settings.port,
@@ -274,7 +252,9 @@ class _Climber:
     ) -> Optional[tuple[str, Talk]]:
         async def dial() -> Link:
             with self._journey.stage("relay") as note:
-                pipe, link = await rungs.dial_stdio(connection, beacon, self._deadline)
+                pipe, link = await rungs.dial_stdio(
+                    connection, beacon, self._settings.prelude or "", self._deadline
+                )
                 self.beneath.append(pipe)
                 note.detail = beacon.socket
             return link

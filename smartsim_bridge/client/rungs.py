@@ -79,7 +79,7 @@ async def dial_tunnel(
 
 
 async def dial_stdio(
-    connection: SshConnection, beacon: Beacon, deadline: Deadline
+    connection: SshConnection, beacon: Beacon, prelude: str, deadline: Deadline
 ) -> tuple[StdioPipe, Link]:
     """An exec channel, tied to the server's unix socket on the head."""
     host = connection.target.destination
@@ -87,7 +87,9 @@ async def dial_stdio(
     def start() -> StdioPipe:
         pipe = connection.open_stdio(relay.COMMAND)
         try:
-            relay.start_relay(pipe.socket, beacon, host, deadline)
+            relay.start_relay(
+                pipe.socket, beacon, prelude=prelude, host=host, deadline=deadline
+            )
         except BaseException:
             pipe.close()
             raise

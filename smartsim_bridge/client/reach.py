@@ -1,0 +1,54 @@
+"""Where the target is reached: over SSH, or right here.  Blocking; used by ladder and cli.
+
+paramiko is imported only when a connection is really made.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ..bootstrap.host import LocalHost
+from ..deadline import Deadline
+from ..settings import Settings
+from ..stages import Journey
+
+if TYPE_CHECKING:
+    from ..ssh.connection import SshConnection
+
+__all__ = ["local_python", "open_connection", "this_host"]
+
+
+def open_connection(settings: Settings, deadline: Deadline, journey: Journey) -> SshConnection:
+    """Logs in.  Raises HostUnreachable, HostKeyRefused, LoginFailed, SshFailed."""
+    from ..ssh.ask import default_ask
+    from ..ssh.connection import SshConnection
+    from ..ssh.target import resolve_target
+
+    target = resolve_target(
+        settings.addr,
+        user=settings.user,
+        ssh_port=settings.ssh_port,
+        ssh_config=settings.ssh_config,
+        identity=settings.identity,
+        jump=settings.jump,
+        local_user=settings.local_user,
+        home=settings.home,
+    )
+    return SshConnection.open(
+        target,
+        ask=settings.ask or default_ask(),
+        host_keys=settings.host_keys,
+        deadline=deadline,
+        journey=journey,
+    )
+
+
+def this_host(settings: Settings) -> LocalHost:
+    """This machine as the head."""
+    return LocalHost(settings.addr, home=settings.home)
+
+
+def local_python(settings: Settings) -> str:
+    """The interpreter for a server on this host: ours has what is installed beside us."""
+    return settings.python or sys.executable
