@@ -21,6 +21,10 @@ from .target import Target
 
 __all__ = ["authenticate"]
 
+# Sites want two or three.  A host that says "and now once more" for ever would have a person
+# type every password they know.
+MAX_STEPS = 5
+
 
 def authenticate(
     transport: paramiko.Transport, target: Target, ask: Ask | None, deadline: Deadline
@@ -53,7 +57,7 @@ class _Login:
     def run(self) -> str:
         self._try("none", lambda: self._transport.auth_none(self._target.user))
         while not self._transport.is_authenticated():
-            if not self._take_a_step():
+            if len(self._succeeded) >= MAX_STEPS or not self._take_a_step():
                 raise self._failure()
         return ", ".join(self._succeeded)
 

@@ -225,7 +225,7 @@ class _Way:
                 note.detail = "ProxyCommand"
                 return self.proxy.socket
         with journey.stage("resolve") as note:
-            addresses = resolve(target)
+            addresses = resolve(target, self.deadline)
             note.detail = ", ".join(dict.fromkeys(map(str, addresses)))
         with journey.stage("connect") as note:
             stream = dial(target, addresses, self.deadline)
@@ -250,7 +250,10 @@ def _exchange_keys(transport: paramiko.Transport, target: Target, way: _Way) -> 
     transport.banner_timeout = transport.handshake_timeout = max(seconds, 0.1)
     done = threading.Event()
     transport.start_client(event=done)
-    if not done.wait(seconds):
+    is_done = done.wait(seconds)
+    # After a failure its timer would go on, as a thread, up to the deadline.
+    transport.packetizer.complete_handshake()
+    if not is_done:
         raise _no_exchange("the host does not answer in time", target, way)
     error = transport.get_exception()
     if error is not None or not transport.is_active():

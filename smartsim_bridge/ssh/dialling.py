@@ -7,9 +7,11 @@ Sockets are made here and not by paramiko, which sets neither a time limit nor T
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,9 @@ __all__ = ["Address", "Proxy", "dial", "resolve", "start_proxy"]
 
 # So that one address that swallows packets does not use up the time of the others.
 ONE_ADDRESS_SECONDS = 10.0
+
+# Where the caller sets no limit; the resolver's own is about this long.
+RESOLVE_SECONDS = 30.0
 
 # A proxy that does not end by itself once its input is closed is ended.
 PROXY_END_SECONDS = 1.0
@@ -48,20 +53,37 @@ class Address:
         return str(self.place[0])
 
 
-def resolve(target: Target) -> list[Address]:
+def resolve(target: Target, deadline: Deadline) -> list[Address]:
     """All addresses of the host, in the resolver's order.  Raises HostNameUnknown."""
+    answers: queue.Queue[list[Address] | Exception] = queue.Queue()
+    # The resolver takes no limit, and silent name servers cost it half a minute.
+    threading.Thread(
+        target=_look_up, args=(target, answers), name="ssh-resolve", daemon=True
+    ).start()
+    try:
+        answer = answers.get(timeout=deadline.at_most(RESOLVE_SECONDS))
+    except queue.Empty:
+        answer = TimeoutError("no name server answers in time")
+    if isinstance(answer, list):
+        return answer
+    # UnicodeError: a label that is empty or too long to be a name at all.
+    why = "not a host name" if isinstance(answer, UnicodeError) else str(answer)
+    if isinstance(answer, socket.gaierror):
+        why = answer.strerror or why
+    raise HostNameUnknown(
+        f"the name {target.hostname!r} has no address: {why}",
+        host=target.destination,
+        step="resolve",
+    ) from answer
+
+
+def _look_up(target: Target, answers: queue.Queue[list[Address] | Exception]) -> None:
     family = _FAMILIES.get(target.address_family, socket.AF_UNSPEC)
     try:
         found = socket.getaddrinfo(target.hostname, target.port, family, socket.SOCK_STREAM)
-    # UnicodeError: a label that is empty or too long to be a name at all.
-    except (socket.gaierror, UnicodeError) as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise HostNameUnknown(
-            f"the name {target.hostname!r} has no address: {why}",
-            host=target.destination,
-            step="resolve",
-        ) from error
-    return [Address(entry[0], entry[4]) for entry in found]
+        answers.put([Address(entry[0], entry[4]) for entry in found])
+    except (OSError, UnicodeError) as error:
+        answers.put(error)
 
 
 def dial(target: Target, addresses: list[Address], deadline: Deadline) -> socket.socket:

@@ -41,6 +41,9 @@ PROOF_SECONDS = 15.0
 _logger = logging.getLogger("smartsim_bridge.ssh.tunnel")
 # sshtunnel adds handlers of its own, also to paramiko's logger, where it finds none.
 _logger.addHandler(logging.NullHandler())
+# It warns at each stop that its transport is not there; we took it away, see `end`.
+_logger.setLevel(logging.ERROR)
+_failures = logging.getLogger("smartsim_bridge.ssh")
 
 
 class Tunnel:
@@ -142,10 +145,10 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
         return Handler
 
     def _make_ssh_forward_server_class(self, remote: tuple[str, int]) -> Any:
-        return _with_backlog(super()._make_ssh_forward_server_class(remote))
+        return _listener_class(super()._make_ssh_forward_server_class(remote))
 
     def _make_stream_ssh_forward_server_class(self, remote: tuple[str, int]) -> Any:
-        return _with_backlog(super()._make_stream_ssh_forward_server_class(remote))
+        return _listener_class(super()._make_stream_ssh_forward_server_class(remote))
 
     @contextlib.contextmanager
     def _tracked(self, pump: Pump) -> Any:
@@ -174,8 +177,17 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
     __str__ = __repr__
 
 
-def _with_backlog(server_class: Any) -> Any:
-    return type("Server", (server_class,), {"request_queue_size": BACKLOG})
+def _listener_class(theirs: Any) -> Any:
+    class Listener(theirs):  # type: ignore[misc]
+        """Takes many connections at once, and keeps failures out of the user's terminal."""
+
+        request_queue_size = BACKLOG
+
+        def handle_error(self, _request: Any, _client: Any) -> None:
+            # The connection is closed, which is all its client can be told.
+            _failures.debug("a connection found no way through the tunnel", exc_info=True)
+
+    return Listener
 
 
 def _prove(

@@ -240,6 +240,17 @@ def test_a_failed_connect_leaves_no_thread_and_no_socket(make_sshd: MakeSshd) ->
     assert open_sockets() <= sockets
 
 
+def test_a_failed_handshake_leaves_no_thread_and_no_socket() -> None:
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    for says in (b"SSH-2.0-x\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""):
+        with port_that(says) as port:
+            failure(target_at(port))
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+    assert set(threading.enumerate()) <= threads
+    assert open_sockets() <= sockets
+
+
 def test_the_failed_stage_is_told_too(make_sshd: MakeSshd) -> None:
     running = make_sshd()
     journey = Journey("head")

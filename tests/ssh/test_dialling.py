@@ -31,7 +31,7 @@ def test_all_addresses_are_given_in_the_resolvers_order(monkeypatch: pytest.Monk
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 22)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments: answer)
-    assert [str(found) for found in resolve(target("h"))] == ["::1", "127.0.0.1"]
+    assert [str(found) for found in resolve(target("h"), Deadline(5))] == ["::1", "127.0.0.1"]
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,27 @@ def test_the_address_family_of_the_config_is_kept(
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    resolve(target(address_family=wanted))
+    resolve(target(address_family=wanted), Deadline(5))
     assert asked == [family]
 
 
 def test_an_unknown_name_says_which_and_why() -> None:
     with pytest.raises(HostNameUnknown, match=r"no-such\.invalid") as caught:
-        resolve(target("no-such.invalid"))
+        resolve(target("no-such.invalid"), Deadline(5))
     assert caught.value.step == "resolve"
+
+
+def test_silent_name_servers_do_not_outlast_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def getaddrinfo(*_arguments: object) -> list[object]:
+        released.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(HostNameUnknown, match="no name server answers"):
+        resolve(target("h"), Deadline(0.05))
+    released.set()
 
 
 def test_the_next_address_is_tried_when_one_refuses() -> None:

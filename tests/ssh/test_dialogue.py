@@ -106,6 +106,13 @@ def test_a_host_that_swallows_the_password_is_given_up(monkeypatch: pytest.Monke
         log_in(FakeHost("password", is_silent=True), Person("sesame"), seconds=0.0)
 
 
+def test_a_host_that_wants_one_step_more_for_ever_is_left() -> None:
+    person = Person(*["sesame"] * 100)
+    with pytest.raises(AuthenticationFailed):
+        log_in(FakeHost("password", wants_more=True), person)
+    assert len(person.prompts) == auth.MAX_STEPS
+
+
 def test_a_host_that_wants_nothing_lets_in() -> None:
     assert log_in(FakeHost(takes_none=True), None) == "none"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
 import stat
@@ -54,9 +56,13 @@ class Server:
         connection.close()
         self.ended.release()
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+    def stop_listening(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def close(self) -> None:
+        self.stop_listening()
         for connection in self.accepted:
             connection.close()
 
@@ -222,6 +228,17 @@ def test_a_port_where_nobody_listens_is_found_out_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_port_that_closes_later_ends_connections_without_a_word(
+    tunnel: Tunnel, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """socketserver would print a traceback for each, and ZMQ tries again and again."""
+    server.stop_listening()
+    with connected(tunnel) as stream:
+        assert stream.recv(1) == b""
+    assert tunnel.is_alive
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_closed_connection_makes_no_tunnel(
     sshd: Sshd, connect: Connect, server: Server, tmp_path: Path
 ) -> None:
@@ -284,8 +301,6 @@ def test_nothing_secret_is_shown(tunnel: Tunnel) -> None:
 def test_sshtunnel_leaves_the_loggers_alone(
     tunnel: Tunnel, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import logging
-
     assert logging.getLogger("paramiko.transport").handlers == []
     assert logging.getLogger("py.warnings").handlers == []
     tunnel.close()

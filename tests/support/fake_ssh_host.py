@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import paramiko
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL
+from paramiko.common import AUTH_FAILED, AUTH_PARTIALLY_SUCCESSFUL, AUTH_SUCCESSFUL
 from paramiko.server import InteractiveQuery
 
 __all__ = ["FakeHost", "transport_to"]
@@ -26,6 +26,7 @@ class FakeHost(paramiko.ServerInterface):
     password: str = "sesame"
     takes_none: bool = False
     is_silent: bool = False
+    wants_more: bool = False
     answers: list[list[str]] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
@@ -58,6 +59,8 @@ class FakeHost(paramiko.ServerInterface):
     def _outcome(self, is_right: bool) -> int:
         if self.is_silent:
             self.released.wait(30)
+        if self.wants_more:
+            return AUTH_PARTIALLY_SUCCESSFUL
         return AUTH_SUCCESSFUL if is_right else AUTH_FAILED
 
 
