@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "tests.support.chance",
     "tests.support.fixtures",
     "tests.support.heads",
     "tests.support.local_server",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "FILE_FORMAT",
@@ -26,6 +26,8 @@ __all__ = [
 FILE_FORMAT = 1  # raised when an old reader could misread a new file
 MAX_BEACON_BYTES = 16 * 1024  # a real one has about 700; more is garbage, not a beacon
 READY_WORD = "SMARTSIM-BRIDGE-READY"
+
+_Known = TypeVar("_Known", "Beacon", "Credentials")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class Beacon:
         content = _object(text)
         if content.get("format") != FILE_FORMAT:
             raise ValueError(f"beacon format {content.get('format')!r}, we read {FILE_FORMAT}")
-        return _build(cls, content)
+        beacon = _build(cls, content)
+        if beacon.pid <= 0 or not all(0 < port < 65536 for port in beacon.ports):
+            raise ValueError("no such process, or no such port")
+        return beacon
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -134,7 +139,10 @@ def find_ready_line(text: str, nonce: str) -> tuple[Beacon, Credentials | None] 
 
 
 def _parse_ready(rest: str) -> tuple[Beacon, Credentials | None]:
-    _, end = json.JSONDecoder().raw_decode(rest)
+    try:
+        _, end = json.JSONDecoder().raw_decode(rest)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     beacon, keys = Beacon.from_json(rest[:end]), rest[end:].strip()
     return beacon, None if keys == "null" else Credentials.from_json(keys)
 
@@ -142,13 +150,16 @@ def _parse_ready(rest: str) -> tuple[Beacon, Credentials | None]:
 def _object(text: str) -> dict[str, Any]:
     if len(text) > MAX_BEACON_BYTES:
         raise ValueError(f"{len(text)} bytes are no beacon")
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
     return content
 
 
-def _build(cls: type[Any], content: dict[str, Any]) -> Any:
+def _build(cls: type[_Known], content: dict[str, Any]) -> _Known:
     """Known fields only (newer servers may add some), each of its declared type."""
     values: dict[str, Any] = {}
     for declared in fields(cls):

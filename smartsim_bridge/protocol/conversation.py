@@ -3,10 +3,18 @@
 Rules: the client speaks first, with Hello; the server answers with Welcome or Refusal;
 then the client asks and the server answers, in any order; either may end it.  A message
 that the state does not allow, or that belongs to the other side, breaks the protocol,
-and so does everything after the end.  A lost link is an input like any other.
+and so does everything after the end.  A lost link is an input like any other.  Stopping
+is an answer, not the end: the last words about commands may follow it.
 
-         Hello            Welcome             Bye, Stopping, Refusal, lost
-    NEW ------> GREETED ----------> OPEN ------------------------------------> OVER
+         Hello            Welcome         Bye, lost
+    NEW ------> GREETED ----------> OPEN -----------> OVER
+     | lost        | Refusal, lost                     ^
+     +-------------+-----------------------------------+
+
+    NEW      --  Hello: GREETED;  a lost link: OVER
+    GREETED  --  Welcome: OPEN;  Refusal: OVER;  a lost link: OVER
+    OPEN     --  a request: OPEN;  an answer: OPEN;  Bye: OVER;  a lost link: OVER
+    OVER     --  a lost link: OVER
 
 Pure: knows that a link was lost only because it is told so.
 """
@@ -23,7 +31,6 @@ from .messages import (
     Hello,
     Message,
     Refusal,
-    Stopping,
     Welcome,
 )
 
@@ -55,7 +62,6 @@ class Input(enum.Enum):
     REQUEST = "a request"
     ANSWER = "an answer"
     BYE = "Bye"
-    STOPPING = "Stopping"
     LOST = "a lost link"
 
 
@@ -64,12 +70,10 @@ TABLE: dict[tuple[State, Input], State] = {
     (State.NEW, Input.LOST): State.OVER,
     (State.GREETED, Input.WELCOME): State.OPEN,
     (State.GREETED, Input.REFUSAL): State.OVER,
-    (State.GREETED, Input.STOPPING): State.OVER,
     (State.GREETED, Input.LOST): State.OVER,
     (State.OPEN, Input.REQUEST): State.OPEN,
     (State.OPEN, Input.ANSWER): State.OPEN,
     (State.OPEN, Input.BYE): State.OVER,
-    (State.OPEN, Input.STOPPING): State.OVER,
     (State.OPEN, Input.LOST): State.OVER,
     (State.OVER, Input.LOST): State.OVER,
 }
@@ -81,7 +85,6 @@ _INPUTS: dict[type, Input] = {
     Welcome: Input.WELCOME,
     Refusal: Input.REFUSAL,
     Bye: Input.BYE,
-    Stopping: Input.STOPPING,
 }
 
 _MAY_RECEIVE = {Side.CLIENT: frozenset(FROM_SERVER), Side.SERVER: frozenset(FROM_CLIENT)}

@@ -8,7 +8,6 @@ unless `keep` names them.  Pure: takes and gives mappings.
 from __future__ import annotations
 
 import fnmatch
-import os.path
 from collections.abc import Iterable, Mapping
 
 __all__ = ["DROPPED", "command_environment", "without_job"]
@@ -39,12 +38,13 @@ def command_environment(
     they belong to an enclosing job.  For srun SLURM_JOB_ID passes as well.
     """
     allowed = tuple(keep)
-    exempt = _STEP_NEEDS if os.path.basename(program) in _STEP_LAUNCHERS else frozenset()
-    environment = dict(clean)
-    for name, value in asked.items():
-        if name in exempt or not _matches(name, _ALL) or _matches(name, allowed):
-            environment[name] = value
-    return environment
+    exempt = _STEP_NEEDS if program.rpartition("/")[2] in _STEP_LAUNCHERS else frozenset()
+    passing = {
+        name: value
+        for name, value in asked.items()
+        if name in exempt or not _matches(name, _ALL) or _matches(name, allowed)
+    }
+    return {**clean, **passing}
 
 
 _ALL = DROPPED + _OURS

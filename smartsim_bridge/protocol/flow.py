@@ -96,7 +96,9 @@ class Receiving:
             raise PeerMisbehaved(f"Byte {offset} came where {self.next} was due", step="flow")
         if end > self._said + self._window or len(data) > MAX_PAYLOAD:
             raise PeerMisbehaved("The peer sent more than it was granted", step="flow")
-        if self.ended and (end > self.next or not eof):
+        # What is said again may end where the stream had not ended yet; only a *new* byte
+        # after the end, or an end before a byte that we have, contradicts what was said.
+        if (self.ended and end > self.next) or (eof and end < self.next):
             raise PeerMisbehaved("Bytes came after the end of a stream", step="flow")
         fresh = data[self.next - offset :]
         self.next = max(self.next, end)

@@ -5,10 +5,19 @@ over when its streams have ended too (a grandchild may hold them open after the 
 A lost link does not change what the command does, only what the client knows: it moves
 to UNKNOWN, which a later message of a resumed session may resolve.
 
-                 started             exited              drained
-    REQUESTED ------------> RUNNING ---------> EXITED --------------> OVER
-        | start_failed         |  lost           | lost
-        +--------> FAILED      +-----> UNKNOWN <-+
+                 started            exited            drained
+    REQUESTED ------------> RUNNING --------> EXITED ---------> OVER
+     |     | start failed      | link lost      | link lost
+     |     +-----> FAILED      v                |
+     +--------------------> UNKNOWN <-----------+
+         link lost
+
+    REQUESTED  --  started: RUNNING;  start failed: FAILED;  link lost: UNKNOWN
+    RUNNING    --  exited: EXITED;  link lost: UNKNOWN
+    EXITED     --  drained: OVER;  link lost: UNKNOWN
+    UNKNOWN    --  started: RUNNING;  start failed: FAILED;  exited: EXITED;  link lost: UNKNOWN
+    OVER       --  link lost: OVER
+    FAILED     --  link lost: FAILED
 
 Pure; both halves use it.
 """

@@ -266,9 +266,7 @@ class Bye:
     """The client leaves on purpose, which is not the same as a lost link.  Since 1."""
 
 
-FromClient = Union[
-    Hello, Start, Input, OutputTaken, Signal, Terminate, Inquiry, Stop, Ping, Bye
-]
+FromClient = Union[Hello, Start, Input, OutputTaken, Signal, Terminate, Inquiry, Stop, Ping, Bye]
 FromServer = Union[
     Welcome, Refusal, Started, StartFailed, InputTaken, Output, Exited, Report, Stopping, Pong
 ]

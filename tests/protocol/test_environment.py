@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from smartsim_bridge.protocol.environment import command_environment, without_job
+
+JOB = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_CPU_BIND": "quiet",
+    "SBATCH_ACCOUNT": "a",
+    "SRUN_DEBUG": "3",
+    "PMI_RANK": "0",
+    "PMIX_RANK": "0",
+    "SMARTSIM_BRIDGE_STATE_DIR": "/s",
+    "SMARTSIM_REMOTE": "login1",
+}
+USUAL = {"PATH": "/usr/bin", "SLURMER": "no pattern of ours", "MY_SLURM_X": "1"}
+
+
+def test_server_leaves_an_enclosing_job_behind() -> None:
+    assert without_job({**USUAL, **JOB}) == USUAL
+
+
+def test_caller_adds_to_the_servers_variables() -> None:
+    assert command_environment("ls", {"A": "1", "B": "1"}, {"B": "2", "C": "2"}) == {
+        "A": "1",
+        "B": "2",
+        "C": "2",
+    }
+
+
+@pytest.mark.parametrize("name", JOB)
+def test_callers_job_stays_behind(name: str) -> None:
+    assert command_environment("sbatch", USUAL, {name: "x"}) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("keep", "passing"),
+    [
+        (["SLURM_JOB_ID"], {"SLURM_JOB_ID"}),
+        (["SLURM_*"], {"SLURM_JOB_ID", "SLURM_CPU_BIND"}),
+        (["*"], set(JOB)),
+        (["slurm_job_id"], set()),
+    ],
+)
+def test_named_variables_pass(keep: list[str], passing: set[str]) -> None:
+    assert set(command_environment("sbatch", {}, JOB, keep)) == passing
+
+
+@pytest.mark.parametrize("program", ["srun", "/usr/bin/srun"])
+def test_srun_knows_its_allocation_and_nothing_else(program: str) -> None:
+    assert command_environment(program, {}, JOB) == {"SLURM_JOB_ID": "7"}
+
+
+@pytest.mark.parametrize("program", ["sbatch", "/opt/srun/sbatch", "xsrun", ""])
+def test_only_srun_is_a_step_of_the_allocation(program: str) -> None:
+    assert command_environment(program, {}, JOB) == {}
+
+
+def test_arguments_are_left_alone() -> None:
+    clean, asked = {"A": "1"}, {"B": "2"}
+    command_environment("ls", clean, asked)
+    assert (clean, asked) == ({"A": "1"}, {"B": "2"})
