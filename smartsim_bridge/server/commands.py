@@ -74,6 +74,7 @@ class Command:
         self._process: Optional[Process] = None
         self._sending = {STDOUT: Sending(), STDERR: Sending()}
         self._receiving = Receiving()
+        self._early = bytearray()  # input that came while it waited for its turn
         self._timed_out = False
         self._timers: list[asyncio.TimerHandle] = []
 
@@ -95,16 +96,16 @@ class Command:
             self._post(Started(self.id, self._process.pid))
             if request.timeout is not None:
                 self._later(request.timeout, self._run_out)
+            self._write(bytes(self._early))
+            self._early.clear()
 
     def input(self, message: Input) -> None:
         """Bytes for stdin."""
         fresh = self._receiving.accept(message.offset, message.payload, message.eof)
         if self._process is None:
-            return
-        if fresh:
-            self._process.write(fresh)
-        if self._receiving.ended:
-            self._process.end_input()
+            self._early += fresh  # no more than the credit of one window
+        else:
+            self._write(fresh)
 
     def output_taken(self, stream: int, offset: int) -> None:
         """The client has that much, and room for as much again."""
@@ -120,8 +121,13 @@ class Command:
             self._process.signal_group(number)
 
     def terminate(self, grace: float) -> None:
-        """SIGTERM to the group, and SIGKILL to what is left of it after `grace` seconds."""
-        if self._process is not None and not self.lifecycle.is_over:
+        """SIGTERM to the group, and SIGKILL to what is left of it after `grace` seconds.
+
+        One that waits for its turn never gets it.
+        """
+        if self._process is None and not self.lifecycle.is_over:
+            self._fail(errno.ECANCELED, os.strerror(errno.ECANCELED), "")
+        elif self._process is not None and not self.lifecycle.is_over:
             self._process.signal_group(signal.SIGTERM)
             # A stopped process would take the SIGTERM only when somebody continues it.
             self._process.signal_group(signal.SIGCONT)
@@ -185,6 +191,13 @@ class Command:
             stderr=request.stderr,
             descriptor_limit=shared.descriptor_limit,
         )
+
+    def _write(self, data: bytes) -> None:
+        assert self._process is not None
+        if data:
+            self._process.write(data)
+        if self._receiving.ended:
+            self._process.end_input()
 
     def _fail(self, number: int, text: str, filename: str) -> None:
         self.lifecycle.move(Event.START_FAILED)

@@ -187,14 +187,14 @@ class Server:
         )
 
     async def _end_commands(self, grace: float) -> None:
-        sessions = list(self._sessions.values())
-        for session in sessions:
-            session.end_commands(grace)
+        # Not by session: those of a client that is gone would be left behind.
+        for command in self._backlog.commands:
+            command.terminate(grace)
         end = self._loop.time() + grace + 2.0
         while self._backlog.running and self._loop.time() < end:
             await asyncio.sleep(0.02)
-        for session in sessions:
-            session.kill_commands()
+        for command in self._backlog.commands:
+            command.kill()
 
     async def _close(self) -> None:
         for task in list(self._tasks):

@@ -8,6 +8,7 @@ Knows messages and commands, not how links are made.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 from ..errors import LinkLost, PeerMisbehaved
@@ -24,6 +25,7 @@ from ..protocol.messages import (
     Pong,
     Signal,
     Start,
+    StartFailed,
     Stop,
     Terminate,
 )
@@ -46,6 +48,7 @@ class Backlog:
 
     def __init__(self, limit: int = MAX_RUNNING) -> None:
         self._limit = limit
+        self.is_closed = False  # the server ends: nothing more is started
         self._running: set[Command] = set()
         self._waiting: dict[Command, None] = {}
 
@@ -53,6 +56,11 @@ class Backlog:
     def running(self) -> int:
         """How many run now."""
         return len(self._running)
+
+    @property
+    def commands(self) -> list[Command]:
+        """All that wait or run, of clients that are here and of those that are gone."""
+        return [*self._waiting, *self._running]
 
     def admit(self, command: Command) -> None:
         """Starts the command now, or when another one has ended."""
@@ -66,7 +74,7 @@ class Backlog:
         """The command is over, or is no longer wanted."""
         self._waiting.pop(command, None)
         self._running.discard(command)
-        while self._waiting and len(self._running) < self._limit:
+        while self._waiting and len(self._running) < self._limit and not self.is_closed:
             following = next(iter(self._waiting))
             del self._waiting[following]
             self._running.add(following)
@@ -125,17 +133,15 @@ class Session:
         for command in list(self._commands.values()):
             command.terminate(grace)
 
-    def kill_commands(self) -> None:
-        """Ends what still runs, now."""
-        for command in list(self._commands.values()):
-            command.kill()
-
     def _start(self, request: Start) -> None:
         for way, allowed in _WAYS.items():
             if getattr(request, way) not in allowed:
                 raise PeerMisbehaved(f"{way}={getattr(request, way)!r} is no way to start a command")
         if not request.command or request.command in self._commands:
             return  # said again: it runs already
+        if self._backlog.is_closed:
+            self.post(StartFailed(request.command, errno.ESHUTDOWN, "The server is stopping"))
+            return
         command = Command(request, self._surroundings, self.post, self._over)
         self._commands[request.command] = command
         self._backlog.admit(command)
