@@ -27,7 +27,7 @@ from .embedded import EmbeddedHeadNode
 from .screen import Screen
 from .traces import Footprint
 
-__all__ = ["Reach", "add_demo_options", "main", "run_demo"]
+__all__ = ["main", "run_demo"]
 
 SETTINGS_PREFIX = "SMARTSIM_BRIDGE_"
 CONFIG_VARIABLE = SETTINGS_PREFIX + "CONFIG"
@@ -37,26 +37,36 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @dataclass(frozen=True)
 class Reach:
-    """The user's own head, in the words of init_command_server; None leaves its default."""
+    """How to get to a head, in the words of init_command_server; None leaves its default."""
 
     addr: str
     user: str | None = None
     ssh_port: int | None = None
     ssh_config: str | None = None
     identity: str | None = None
-    transport: str = "auto"
-    timeout: float = 60.0
+    jump: str | None = None
+    host_keys: str | None = None
+    python: str | None = None
+    prelude: str | None = None
+    transport: str | None = None
+    timeout: float | None = None
 
 
 def add_demo_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `smartsim-bridge demo`."""
+    """The options of `smartsim-bridge demo`: one for each field of `Reach`."""
     parser.add_argument("--addr", metavar="TARGET", help="your head; default: one is brought along")
     parser.add_argument("--user", help="name to log in with")
     parser.add_argument("--ssh-port", type=int, metavar="PORT")
-    parser.add_argument("--ssh-config", metavar="FILE")
+    parser.add_argument("--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
     parser.add_argument("--identity", metavar="FILE", help="private key")
-    parser.add_argument("--transport", default="auto", help="default: auto")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--jump", metavar="HOST", help="jump host, as in ssh -J")
+    parser.add_argument("--host-keys", help='strict, or "accept-new"')
+    parser.add_argument("--python", metavar="PATH", help="the head's interpreter, 3.9 or newer")
+    parser.add_argument(
+        "--prelude", metavar="LINES", help='shell lines first: "module load python"'
+    )
+    parser.add_argument("--transport", help="auto, direct, tunnel or stdio")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole connect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +83,7 @@ def run_demo(options: argparse.Namespace) -> int:
         if options.addr is None:
             _show_embedded(screen, options.transport, options.timeout)
         else:
-            _show_own(screen, _reach(options))
+            _show_own(screen, Reach(**vars(options)))
     except CommandServerError as failed:
         print(f"\ndemo: {failed}", file=sys.stderr)
         return 1
@@ -83,18 +93,6 @@ def run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reach(options: argparse.Namespace) -> Reach:
-    return Reach(
-        options.addr,
-        user=options.user,
-        ssh_port=options.ssh_port,
-        ssh_config=options.ssh_config,
-        identity=options.identity,
-        transport=options.transport,
-        timeout=options.timeout,
-    )
-
-
 def _show_own(screen: Screen, reach: Reach) -> None:
     screen.heading(f"smartsim_bridge {__version__}: the main job on {reach.addr}")
     with _bridge(screen, reach) as bridge:
@@ -102,7 +100,7 @@ def _show_own(screen: Screen, reach: Reach) -> None:
     screen.say("Kept there for the next time: the server program and its log.")
 
 
-def _show_embedded(screen: Screen, transport: str, timeout: float) -> None:
+def _show_embedded(screen: Screen, transport: str | None, timeout: float | None) -> None:
     screen.heading(f"smartsim_bridge {__version__}: the main job, on a head node brought along")
     footprint = Footprint()
     with _without_own_settings(), EmbeddedHeadNode() as head:
@@ -140,15 +138,9 @@ def _bridge(screen: Screen, reach: Reach, shorten: Callable[[str], str] = str) -
     screen.heading(f'init_command_server(addr="{reach.addr}", autostart=True)')
     began = time.monotonic()
     bridge = init_command_server(
-        addr=reach.addr,
         autostart=True,
-        transport=reach.transport,
-        user=reach.user,
-        ssh_port=reach.ssh_port,
-        ssh_config=reach.ssh_config,
-        identity=reach.identity,
-        timeout=reach.timeout,
         on_stage=lambda stage: screen.stage(replace(stage, detail=shorten(stage.detail))),
+        **vars(reach),
     )
     try:
         screen.show("in all", f"{time.monotonic() - began:7.3f} s", good=True)

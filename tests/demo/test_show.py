@@ -14,6 +14,7 @@ from smartsim_bridge.demo import acts, show
 from smartsim_bridge.demo.embedded import EmbeddedHeadNode
 from smartsim_bridge.demo.show import main
 from smartsim_bridge.errors import CommandServerError
+from tests.support.heads import MakeHead
 
 STAGES = (
     *("resolve", "connect", "host key", "authenticate", "probe", "upload", "launch"),
@@ -90,6 +91,20 @@ def test_demo_on_the_own_head_keeps_a_server_that_ran_before(
         assert main(to_reach(own_head)) == 0
         assert "keeps running" in capsys.readouterr().out
         assert bridge.run(["true"]).returncode == 0
+
+
+@pytest.mark.sshd
+@pytest.mark.usefixtures("shorter")
+def test_demo_runs_against_a_real_sshd(
+    make_head: MakeHead, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = make_head()
+    words = ["--ssh-config", str(head.sshd.ssh_config), "--python", head.python]
+    assert main(["--addr", "head", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "transport        tunnel" in shown
+    assert "started by us" in shown
+    assert head.server_pids() == []
 
 
 def test_demo_that_cannot_reach_the_head_says_why(
