@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -77,6 +78,7 @@ class Settings:
     state_dir: str = ""
     home: str = ""
     local_user: str = ""
+    runtime_dir: str = ""
 
     @classmethod
     def gather(
@@ -100,6 +102,7 @@ class Settings:
         checked = {name: _checked(name, value) for name, value in merged.items()}
         home = environ.get("HOME") or os.path.expanduser("~")
         checked.setdefault("home", home)
+        checked.setdefault("runtime_dir", environ.get("XDG_RUNTIME_DIR") or "")
         checked.setdefault("local_user", environ.get("USER") or _user_name())
         return replace(cls(), **checked)
 
@@ -110,8 +113,11 @@ class Settings:
 
     @property
     def runtime_directory(self) -> str:
-        """Where private sockets of this process may lie."""
-        return platformdirs.user_runtime_dir("smartsim-bridge")
+        """Where this process may make a private directory for its sockets."""
+        if self.runtime_dir:
+            return platformdirs.user_runtime_dir("smartsim-bridge")
+        # platformdirs would warn, and guess a place that the next logout may remove.
+        return tempfile.gettempdir()
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:

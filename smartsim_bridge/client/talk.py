@@ -42,6 +42,7 @@ from ..protocol.messages import (
 
 __all__ = ["Listener", "Talk"]
 
+STOP_SECONDS = 10.0  # for a server to end after the grace of its commands
 MISSED_HEARTBEATS = 3  # then the link is lost: 15 s with the usual heartbeat
 
 AboutCommand = (Started, StartFailed, InputTaken, Output, Exited)
@@ -70,6 +71,7 @@ class Talk:
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
+        self._stopping = ""  # why the server ends, once it has said so
         self.fault: Optional[LinkLost] = None
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
@@ -131,9 +133,11 @@ class Talk:
             self._inquiries.pop(number, None)
 
     async def stop_server(self, grace: float) -> None:
-        """Asks the server to end, and waits until it has said that it does."""
+        """Asks the server to end, and waits until it has; raises LinkLost if it does not."""
         self.send(Stop(grace))
-        await asyncio.wait([self.over], timeout=grace + DEFAULT_HEARTBEAT)
+        done, _ = await asyncio.wait([self.over], timeout=grace + STOP_SECONDS)
+        if not done:
+            raise LinkLost("The server does not end", host=self.welcome.host, step="stop")
 
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
@@ -153,7 +157,8 @@ class Talk:
 
     def lost(self, fault: LinkLost) -> None:
         """Everything that waits is told."""
-        self._end(fault)
+        known = LinkLost(self._stopping, host=self.welcome.host, step="talk")
+        self._end(known if self._stopping else fault)
 
     # --- inside
 
@@ -167,9 +172,8 @@ class Talk:
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
         elif isinstance(message, Stopping):
-            self.link.cut(
-                LinkLost(f"The server ended: {message.reason}", host=self.welcome.host, step="talk")
-            )
+            # Its last answers may still come; the end of the link is the end of the server.
+            self._stopping = f"The server ended: {message.reason}"
 
     def _beat(self) -> None:
         if self.fault is not None:

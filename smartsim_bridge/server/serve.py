@@ -108,6 +108,7 @@ class Server:
     async def wait(self) -> None:
         """Returns when the server was stopped and has ended its commands."""
         await self._ended
+        await self._hide()
         await self._end_commands(self._stop_grace or 0.0)
         await self._close()
         log.info("ended")
@@ -117,6 +118,7 @@ class Server:
         if not self._ended.done():
             log.info("stopping: %s", reason)
             self._stop_grace = grace
+            self._backlog.is_closed = True
             for session in self._sessions.values():
                 session.post(Stopping(reason))
             self._ended.set_result(None)
@@ -196,17 +198,22 @@ class Server:
         for command in self._backlog.commands:
             command.kill()
 
+    async def _hide(self) -> None:
+        """No new client is led here; who starts a server now waits for the lock."""
+        if self.beacon is not None:
+            self._file.remove(os.getpid())
+        if self._unix is not None:
+            await self._unix.close()
+
     async def _close(self) -> None:
+        await self._hide()
+        self._lock.release()
+        # Last: a client that asked for the end sees by its link that all of it has come.
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._unix is not None:
-            await self._unix.close()
         if self._zmq is not None:
             self._zmq.close()  # type: ignore[attr-defined]
-        if self.beacon is not None:
-            self._file.remove(os.getpid())
-        self._lock.release()
 
     # --- clients
 
