@@ -19,6 +19,7 @@ from .bridge import AsyncBridge, Words
 from .command import AsyncCommand
 from .pipes import TextMode, open_input, open_output
 from .portal import Portal, portal
+from .result import Result, Wish
 from .status import BridgeStatus
 from .text import decode, encode
 
@@ -67,21 +68,14 @@ class Bridge:
         encoding: Optional[str] = None,
         errors: Optional[str] = None,
     ) -> subprocess.CompletedProcess[Any]:
-        return self._open().call(
-            self._bridge.run(
-                args,
-                input=input,
-                stderr=stderr,
-                cwd=cwd,
-                env=env,
-                timeout=timeout,
-                check=check,
-                shell=shell,
-                text=text,
-                encoding=encoding,
-                errors=errors,
-            )
+        wish = Wish(args, timeout, check, text, encoding, errors)
+        result = self._open().wait_for(
+            lambda done: self._bridge.begin(
+                wish, done, input=input, stderr=stderr, cwd=cwd, env=env, shell=shell
+            ),
+            Result.abandon,
         )
+        return result.completed()
 
     def popen(
         self,

@@ -6,9 +6,10 @@ another one.  The keywords and errors of `run` and `popen` are those of subproce
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Optional, Union, cast
 
@@ -17,8 +18,9 @@ from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
 from ..settings import Settings
 from .command import AsyncCommand
 from .ladder import Ascent, climb
+from .result import Result, Wish
 from .status import BridgeStatus
-from .text import decode, encode
+from .text import encode
 
 __all__ = ["AsyncBridge", "Words"]
 
@@ -75,34 +77,47 @@ class AsyncBridge:
         subprocess.TimeoutExpired, with `check` subprocess.CalledProcessError, and LinkLost
         where the answer cannot come.
         """
+        over = asyncio.get_running_loop().create_future()
+        result = self.begin(
+            Wish(args, timeout, check, text, encoding, errors),
+            lambda: over.done() or over.set_result(None),
+            input=input,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            shell=shell,
+        )
+        try:
+            await over
+        except BaseException:
+            result.abandon()
+            raise
+        return result.completed()
+
+    def begin(
+        self,
+        wish: Wish,
+        when_over: Callable[[], object],
+        *,
+        input: Union[str, bytes, None],
+        stderr: Optional[int],
+        cwd: Union[str, os.PathLike[str], None],
+        env: Optional[Mapping[str, str]],
+        shell: bool,
+    ) -> Result:
+        """The first half of `run`, for a caller that waits in its own way."""
         request = self._request(
-            args,
+            cast(Words, wish.args),
             shell=shell,
             cwd=cwd,
             env=env,
             stdin=NULL if input is None else PIPE,
-            stdout=PIPE,
-            stderr=_way(stderr, "stderr") if stderr is not None else PIPE,
-            timeout=timeout,
+            stderr=PIPE if stderr is None else _way(stderr, "stderr"),
+            timeout=wish.timeout,
+            announce=False,
         )
-        command = AsyncCommand(self._talk, request, args)
-        command.request_start()
-        try:
-            out, err = await command.communicate(encode(input, encoding, errors))
-        except BaseException:
-            command.abandon()
-            raise
-        if command.timed_out:
-            raise subprocess.TimeoutExpired(cast(Any, args), timeout or 0.0, out or None, err or None)
-        if text or encoding or errors:
-            finished = subprocess.CompletedProcess(
-                args, command.returncode, decode(out, encoding, errors), decode(err, encoding, errors)
-            )
-        else:
-            finished = subprocess.CompletedProcess(args, command.returncode, out, err)
-        if check:
-            finished.check_returncode()
-        return finished
+        data = encode(input, wish.encoding, wish.errors)
+        return Result(self._talk, request, data, wish, when_over)
 
     async def popen(
         self,
@@ -181,7 +196,7 @@ class AsyncBridge:
         argv = _argv(args)
         cwd = fields.pop("cwd")
         return Start(
-            command="",
+            command=os.urandom(16).hex(),
             argv=argv,
             cwd=None if cwd is None else os.fspath(cwd),
             env={} if env is None else {str(name): str(value) for name, value in env.items()},

@@ -11,9 +11,7 @@ import errno
 import os
 import signal
 import subprocess
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Optional
 
 from ..errors import LinkLost
@@ -47,16 +45,17 @@ class AsyncCommand:
     """A command that runs, or ran, on the head."""
 
     def __init__(self, talk: Talk, request: Start, args: object) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = request.command
         self.args = args
         self.pid: int = 0
         self.returncode: Optional[int] = None
         self.timed_out = False
         self._talk = talk
-        self._request = replace(request, command=self.id)
+        self._request = request
         self._lifecycle = Lifecycle()
         self._fault: Optional[BaseException] = None
         self._news: list[asyncio.Future[None]] = []
+        self._when_over: Optional[Callable[[], None]] = None
         self.stdin = InputWriter(self._post_input) if request.stdin == PIPE else None
         self.stdout = OutputReader(self._taker(STDOUT)) if request.stdout == PIPE else None
         self.stderr = OutputReader(self._taker(STDERR)) if request.stderr == PIPE else None
@@ -100,17 +99,13 @@ class AsyncCommand:
         Raises subprocess.TimeoutExpired as `wait` does; called again it goes on, and loses
         nothing.
         """
-        readers = [reader for reader in (self.stdout, self.stderr) if reader is not None]
-        for reader in readers:
-            reader.collect()
+        self.collect()
         try:
             await asyncio.wait_for(self._exchange(input), timeout)
         except asyncio.TimeoutError:
             partial = (self.stdout.collected() or None) if self.stdout else None
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0, partial) from None  # type: ignore[arg-type]
-        out = self.stdout.collected() if self.stdout else None
-        err = self.stderr.collected() if self.stderr else None
-        return out, err
+        return self.collected()
 
     async def poll(self) -> Optional[int]:
         """Its returncode, or None while it runs."""
@@ -136,6 +131,26 @@ class AsyncCommand:
                 self._talk.send(Terminate(self.id, CANCEL_GRACE))
             except LinkLost:
                 pass  # the server ends it by itself when it misses us
+
+    # --- for a caller that wants all of it at the end
+
+    @property
+    def fault(self) -> Optional[BaseException]:
+        """Why it did not start, or cannot be followed to its end."""
+        return self._fault
+
+    def collect(self, when_over: Optional[Callable[[], None]] = None) -> None:
+        """Takes both streams as they come; `when_over` is called once, in the loop."""
+        self._when_over = when_over
+        for reader in (self.stdout, self.stderr):
+            if reader is not None:
+                reader.collect()
+
+    def collected(self) -> tuple[Optional[bytes], Optional[bytes]]:
+        """What came since `collect`: (stdout, stderr)."""
+        out = self.stdout.collected() if self.stdout else None
+        err = self.stderr.collected() if self.stderr else None
+        return out, err
 
     # --- for the talk
 
@@ -168,7 +183,7 @@ class AsyncCommand:
     # --- inside
 
     def _exited(self, message: Exited) -> None:
-        if self._lifecycle.state is State.RUNNING:
+        if self._lifecycle.state is not State.EXITED:
             self._lifecycle.move(Event.EXITED)
         self.timed_out = message.timed_out
         code = message.code if message.signal is None else -message.signal
@@ -184,6 +199,9 @@ class AsyncCommand:
         if self.stdin is not None:
             self.stdin.end(fault)
         self._talk.forget(self.id)
+        when_over, self._when_over = self._when_over, None
+        if when_over is not None:
+            when_over()
 
     async def _exchange(self, data: Optional[bytes]) -> None:
         if self.stdin is not None:

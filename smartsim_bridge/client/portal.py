@@ -45,10 +45,9 @@ class Portal:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; Ctrl-C while waiting cancels it."""
-        if threading.current_thread() is self._thread or sys.is_finalizing():
-            # Nobody would ever answer; a file that the garbage collector closes gets here.
+        if self._cannot_wait():
             work.close()
-            raise RuntimeError("a blocking call where the bridge's event loop cannot run")
+            raise _stuck()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -57,15 +56,53 @@ class Portal:
                 self._cancel(future)
             raise
 
-    def post(self, action: Callable[[], None]) -> None:
+    def wait_for(self, begin: Callable[[Callable[[], None]], T], abandon: Callable[[T], None]) -> T:
+        """Has the loop call `begin(done)`, waits for `done` to be called, gives what it made.
+
+        One step there and one back, where `call` takes a task's several turns.  Ctrl-C
+        while waiting has the loop call `abandon`.
+        """
+        if self._cannot_wait():
+            raise _stuck()
+        made: concurrent.futures.Future[T] = concurrent.futures.Future()
+        over = threading.Event()
+
+        def start() -> None:
+            try:
+                made.set_result(begin(over.set))
+            except BaseException as fault:  # noqa: BLE001 - it belongs to the waiting thread
+                made.set_exception(fault)
+                over.set()
+
+        self._loop.call_soon_threadsafe(start)
+        try:
+            over.wait()
+        except BaseException:
+            self.post(lambda: made.exception() is None and abandon(made.result()))
+            self._settle()
+            raise
+        return made.result()
+
+    def _cannot_wait(self) -> bool:
+        """Nobody would ever answer; a file that the garbage collector closes gets here."""
+        return threading.current_thread() is self._thread or sys.is_finalizing()
+
+    def post(self, action: Callable[[], object]) -> None:
         """Has the loop call `action` soon, and does not wait for it."""
         with contextlib.suppress(RuntimeError):  # the loop is gone, and all it held with it
             self._loop.call_soon_threadsafe(action)
 
     def _cancel(self, future: "concurrent.futures.Future[T]") -> None:
         future.cancel()
+        self._settle()
+
+    def _settle(self) -> None:
         settled = asyncio.run_coroutine_threadsafe(_turn(), self._loop)
         concurrent.futures.wait([settled], timeout=CANCEL_SECONDS)
+
+
+def _stuck() -> RuntimeError:
+    return RuntimeError("a blocking call where the bridge's event loop cannot run")
 
 
 async def _turn() -> None:

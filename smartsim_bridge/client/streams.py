@@ -140,6 +140,16 @@ class InputWriter:
         self._closed = False
         self._fault: Optional[LinkLost] = None
 
+    def fits(self, data: bytes) -> bool:
+        """Whether `write_now` may take it."""
+        return len(data) <= self._sending.room
+
+    def write_now(self, data: bytes) -> None:
+        """Writes what `fits`, without waiting; raises LinkLost."""
+        for start in range(0, len(data), MAX_PAYLOAD):
+            piece = data[start : start + MAX_PAYLOAD]
+            self._post(self._sending.take(piece), piece, False)
+
     async def write(self, data: bytes) -> None:
         """Writes it all, waiting while the command does not read.
 
@@ -151,8 +161,8 @@ class InputWriter:
         view = memoryview(data)
         while view:
             await self._wait_for_room()
-            piece = bytes(view[: min(self._sending.room, MAX_PAYLOAD)])
-            self._post(self._sending.take(piece), piece, False)
+            piece = bytes(view[: self._sending.room])
+            self.write_now(piece)
             view = view[len(piece) :]
 
     def close(self) -> None:

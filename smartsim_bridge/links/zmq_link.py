@@ -52,6 +52,9 @@ BATCH = 64  # messages per turn of the loop, so that other callbacks have their 
 # connection, so without it a peer whose link was cut would wait for its heartbeat.
 _OVER = [b""]
 
+# Plain numbers: arithmetic on pyzmq's enums costs more than the calls it is for.
+_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+
 
 def check_version() -> None:
     """Raises LibraryTooOld where libzmq lacks what the links rely on."""
@@ -86,25 +89,31 @@ class _Pump:
 
     def look(self) -> None:
         """To be called after each send: it may have swallowed the edge of an arrival."""
-        if not self._closed and not self._scheduled and self._socket.EVENTS & zmq.POLLIN:
+        if not self._closed and not self._scheduled and self._has_more():
             self._scheduled = True
             self._loop.call_soon(self._drain)
+
+    def empty(self) -> None:
+        """Takes all that has come: to be called before an end is told that came after it."""
+        while not self._closed and self._socket.EVENTS & zmq.POLLIN:
+            self._drain()
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._descriptor)
 
+    def _has_more(self) -> int:
+        # Asked through get, as a plain number: the attribute would build an enum each time.
+        events: int = self._socket.get(_EVENTS)
+        return events & _POLLIN
+
     def _drain(self) -> None:
         self._scheduled = False
         for _ in range(BATCH):
-            if self._closed:
+            if self._closed or not self._has_more():
                 return
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            self._on_frames(frames)
+            self._on_frames(self._socket.recv_multipart(_NOBLOCK))
         self.look()
 
 
@@ -136,10 +145,11 @@ class ZmqLink(Link):
         if self.mailbox.fault is not None:
             raise self.mailbox.fault
         try:
-            self._socket.send_multipart(codec.encode(message), zmq.NOBLOCK, copy=True)
+            self._socket.send_multipart(codec.encode(message), _NOBLOCK, copy=True)
         except zmq.ZMQError as failed:
-            self.cut(LinkLost(f"Cannot send: {failed}", host=self.info.peer))
-            raise self.mailbox.fault or failed from None
+            fault = LinkLost(f"Cannot send: {failed}", host=self.info.peer)
+            self.cut(fault)
+            raise fault from None
         self._pump.look()
 
     async def close(self) -> None:
@@ -172,17 +182,18 @@ class ZmqLink(Link):
             self.cut(fault)
 
     def _happened(self, frames: list[bytes]) -> None:
-        event = parse_monitor_message(frames)["event"]  # type: ignore[arg-type]
+        event = parse_monitor_message(frames)["event"]
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             _settle(self.opened, None)
         elif event in _REFUSED:
             _settle(self.opened, _REFUSED[event])
         elif event in _LOST:
             _settle(self.opened, HandshakeFailed("The connection was not taken"))
+            self._pump.empty()
             self.cut(LinkLost("The connection to the server broke", host=self.info.peer))
 
 
-_REFUSED = {
+_REFUSED: dict[int, HandshakeFailed] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: ClientKeyRefused("The server refused our key"),
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: HandshakeFailed("The handshake broke the protocol"),
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: HandshakeFailed("The handshake was broken off"),
@@ -300,7 +311,7 @@ class ZmqListener:
         self._context.term()
 
     def _router(self, secret: str) -> Any:
-        socket = self._context.socket(zmq.ROUTER)
+        socket: Any = self._context.socket(zmq.ROUTER)
         _harden(socket)
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unknown peer is an error, not silence
@@ -340,7 +351,7 @@ class ZmqListener:
     def post(self, identity: bytes, frames: list[bytes]) -> None:
         """Sends to one peer; raises LinkLost where it is gone."""
         try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=True)
+            self._socket.send_multipart([identity, *frames], _NOBLOCK, copy=True)
         except zmq.ZMQError as failed:
             raise LinkLost(f"The client is gone: {failed}") from None
         if self._pump is not None:

@@ -2,17 +2,19 @@
 
 Rules: a command is requested, then runs or fails to start; a running one exits, and is
 over when its streams have ended too (a grandchild may hold them open after the exit).
+A start that nobody wanted announced is told by the exit alone.
 A lost link does not change what the command does, only what the client knows: it moves
 to UNKNOWN, which a later message of a resumed session may resolve.
 
-                 started            exited            drained
+     +--------------- exited ------------------+
+     |           started            exited     v      drained
     REQUESTED ------------> RUNNING --------> EXITED ---------> OVER
      |     | start failed      | link lost      | link lost
      |     +-----> FAILED      v                |
      +--------------------> UNKNOWN <-----------+
          link lost
 
-    REQUESTED  --  started: RUNNING;  start failed: FAILED;  link lost: UNKNOWN
+    REQUESTED  --  started: RUNNING;  start failed: FAILED;  exited: EXITED;  link lost: UNKNOWN
     RUNNING    --  exited: EXITED;  link lost: UNKNOWN
     EXITED     --  drained: OVER;  link lost: UNKNOWN
     UNKNOWN    --  started: RUNNING;  start failed: FAILED;  exited: EXITED;  link lost: UNKNOWN
@@ -53,6 +55,7 @@ class Input(enum.Enum):
 TABLE: dict[tuple[State, Input], State] = {
     (State.REQUESTED, Input.STARTED): State.RUNNING,
     (State.REQUESTED, Input.START_FAILED): State.FAILED,
+    (State.REQUESTED, Input.EXITED): State.EXITED,
     (State.REQUESTED, Input.LOST): State.UNKNOWN,
     (State.RUNNING, Input.EXITED): State.EXITED,
     (State.RUNNING, Input.LOST): State.UNKNOWN,

@@ -102,6 +102,7 @@ class Start:
     `command` is the client's id for it: the same id again never runs it twice.  With
     `shell`, argv[0] is a command line for /bin/sh and the rest are its arguments.
     `env` is added to the server's own; `timeout` (seconds) ends the whole process group.
+    Without `announce` no Started is sent: a short command then costs one answer, not two.
     """
 
     command: str
@@ -114,6 +115,7 @@ class Start:
     stdout: str = PIPE
     stderr: str = PIPE
     timeout: float | None = None
+    announce: bool = True
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,16 @@ class Surroundings:
         directory: str,
         descriptor_limit: tuple[int, int] | None = None,
     ) -> None:
-        self.environment = environment
+        # Encoded once: Popen would do it again for each command.
+        self.environment = encoded(environment)
         self.watch = watch
         self.directory = directory
         self.descriptor_limit = descriptor_limit
+
+
+def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    """An environment as the system wants it."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 class Command:
@@ -93,7 +99,8 @@ class Command:
             self._fail(errno.EINVAL, str(wrong), "")
         else:
             self.lifecycle.move(Event.STARTED)
-            self._post(Started(self.id, self._process.pid))
+            if request.announce:
+                self._post(Started(self.id, self._process.pid))
             if request.timeout is not None:
                 self._later(request.timeout, self._run_out)
             self._write(bytes(self._early))
@@ -176,9 +183,8 @@ class Command:
 
     def _spawn(self, argv: list[str], request: Start) -> Process:
         shared = self._surroundings
-        environment = command_environment(
-            argv[0], shared.environment, request.env, request.keep_env
-        )
+        asked = command_environment(argv[0], {}, request.env, request.keep_env)
+        environment = {**shared.environment, **encoded(asked)}
         cwd = os.path.join(shared.directory, request.cwd) if request.cwd else shared.directory
         return Process(
             argv,

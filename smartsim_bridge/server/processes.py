@@ -60,7 +60,7 @@ class Process:
         watch: ExitWatch,
         *,
         cwd: str | None,
-        environment: Mapping[str, str],
+        environment: Mapping[bytes, bytes],
         stdin: str,
         stdout: str,
         stderr: str,
@@ -74,7 +74,7 @@ class Process:
             stdout=_SPEC[stdout],
             stderr=_SPEC[stderr],
             cwd=cwd,
-            env=dict(environment),
+            env=environment,
             bufsize=0,
             start_new_session=True,
         )
