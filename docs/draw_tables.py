@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Draws the tables and state diagrams of the documents from the code that they describe.
+
+    python docs/draw_tables.py            rewrites what is out of date
+    python docs/draw_tables.py --check    says what is, and exits with status 1
+
+What it owns stands between the lines `<!-- drawn: NAME -->` and `<!-- end -->`; all other
+text is written by people.  A test runs it with --check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+from smartsim_bridge import errors, settings  # noqa: E402
+from smartsim_bridge.protocol import beacon, conversation, lifecycle, messages  # noqa: E402
+
+DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+# module, constant, unit, why.  The value is looked up.
+LIMITS = (
+    ("protocol.codec", "MAX_HEADER", "bytes", "JSON header; Linux's limit for argv and environment"),
+    ("protocol.codec", "MAX_PAYLOAD", "bytes", "raw payload of one message; a few pipes full"),
+    ("protocol.codec", "MAX_FRAMES", "frames", "of one message: header, payload"),
+    ("protocol.codec", "MAX_DIGITS", "digits", "of a number in a header; longer ones only cost time"),
+    ("protocol.flow", "WINDOW", "bytes", "under way per stream; bounds memory, and throughput per round trip"),
+    ("protocol.flow", "ACK_STEP", "bytes", "between acknowledgements, so that the sender never stands still"),
+    ("protocol.beacon", "MAX_BEACON_BYTES", "bytes", "of a beacon; a real one has under 1 KiB"),
+    ("protocol.messages", "DEFAULT_HEARTBEAT", "s", "between pings"),
+    ("client.talk", "MISSED_HEARTBEATS", "heartbeats", "without a word from the server: the link is lost"),
+    ("client.ladder", "GREETING_SECONDS", "s", "for the server's answer to Hello"),
+    ("client.rungs", "DIRECT_SECONDS", "s", "for a direct connection; a firewall that drops never answers"),
+    ("client.bridge", "STATUS_SECONDS", "s", "for the answer to `status()`"),
+    ("client.command", "CANCEL_GRACE", "s", "between SIGTERM and SIGKILL for a cancelled call"),
+    ("remote", "CONNECT_SECONDS", "s", "for the old `init_command_server`"),
+    ("server.serve", "HELLO_SECONDS", "s", "until a new link must have said who it is"),
+    ("server.serve", "MISSED_HEARTBEATS", "heartbeats", "without a word from a client: its link is cut"),
+    ("server.serve", "MAX_LINKS", "links", "of one server; each takes a task and some memory"),
+    ("server.serve", "BEACON_SECONDS", "s", "between two touches of the beacon"),
+    ("server.serve", "IDLE_HOURS", "h", "without client and command, then the server ends"),
+    ("server.serve", "OPEN_FILES", "files", "wanted by the server, as far as the hard limit allows"),
+    ("server.sessions", "MAX_RUNNING", "commands", "at once in one server; the others queue"),
+    ("server.sessions", "GRACE_CLOSED", "s", "until commands of a closed bridge are ended"),
+    ("server.sessions", "GRACE_LOST", "s", "until commands of a lost link are ended: a submission may come through"),
+    ("server.sessions", "KILL_AFTER", "s", "between SIGTERM and SIGKILL for those"),
+    ("server.processes", "HELD_PIPES_SECONDS", "s", "that a stranger may hold a killed command's pipes"),
+    ("server.logbook", "MAX_BYTES", "bytes", "of one log file; homes have quotas"),
+    ("server.logbook", "KEPT", "files", "of rotated log beside the current one"),
+    ("links.zmq_link", "HANDSHAKE_MS", "ms", "for a ZMQ handshake; a stranger holds a connection no longer"),
+    ("links.zmq_link", "HEARTBEAT_MS", "ms", "between libzmq's own heartbeats"),
+    ("links.zmq_link", "HEARTBEAT_TIMEOUT_MS", "ms", "without an answer to them"),
+    ("links.zmq_link", "LINGER_MS", "ms", "for a last word to leave"),
+    ("links.zmq_link", "BACKLOG", "connections", "that may wait: many clients may arrive at once"),
+    ("bootstrap.shell", "ANSWER_LIMIT", "bytes", "of an answer; a start-up file may print for ever"),
+    ("bootstrap.shell", "PATIENCE", "s", "until a silent shell sees its input end"),
+    ("bootstrap.noise", "MAX_LINES", "lines", "of the head's noise in an error"),
+    ("ssh.dialling", "ONE_ADDRESS_SECONDS", "s", "for one of several addresses of a host"),
+    ("ssh.dialling", "RESOLVE_SECONDS", "s", "for the name server"),
+    ("ssh.connection", "KEEPALIVE_SECONDS", "s", "between keepalives; below the idle limits of firewalls"),
+    ("ssh.connection", "PIPE_SECONDS", "s", "for the start of a command through SSH"),
+    ("ssh.execution", "OPEN_SECONDS", "s", "for an SSH session to open"),
+    ("ssh.tunnel", "PROOF_SECONDS", "s", "for the first channel to the forwarded port"),
+    ("ssh.tunnel", "SOCKET_PATH_LIMIT", "bytes", "of the tunnel's socket path; sun_path holds 104 to 108"),
+    ("ssh.auth", "MAX_STEPS", "steps", "of one login; sites want two or three"),
+    ("ssh.ssh_config", "MAX_INCLUDE_DEPTH", "files", "that include one another, as in ssh"),
+    ("ssh.ssh_config", "MATCH_EXEC_SECONDS", "s", "for a `Match exec` command"),
+    ("ssh.target", "MAX_HOPS", "hosts", "in a chain of jump hosts"),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 1 where something was out of date and had to stay so."""
+    stale = []
+    for path in sorted(DOCS.rglob("*.md")):
+        before = path.read_text("utf-8")
+        after = DRAWN.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], before)
+        if after != before:
+            stale.append(path.relative_to(DOCS.parent))
+            if "--check" not in arguments:
+                path.write_text(after, "utf-8")
+    for path in stale:
+        sys.stdout.write(f"{path} {'is out of date' if '--check' in arguments else 'redrawn'}\n")
+    return int(bool(stale) and "--check" in arguments)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+# --- the state machines
+
+
+Moves = Mapping[tuple[enum.Enum, enum.Enum], enum.Enum]
+
+
+def _machine(table: Moves, first: enum.Enum) -> str:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, what), following in table.items():
+        arrows.setdefault((state.name, following.name), []).append(what.value)
+    drawn = [f"    {one} --> {other}: {', '.join(words)}" for (one, other), words in arrows.items()]
+    picture = "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {first.name}", *drawn, "```"])
+    rows = [
+        (state.name, str(what.value), following.name) for (state, what), following in table.items()
+    ]
+    return f"{picture}\n\n{_table(('state', 'input', 'next state'), rows)}"
+
+
+def _conversation() -> str:
+    return _machine(conversation.TABLE, conversation.State.NEW)
+
+
+def _lifecycle() -> str:
+    return _machine(lifecycle.TABLE, lifecycle.State.REQUESTED)
+
+
+# --- messages, beacon, errors, limits
+
+
+def _fields(kind: type) -> list[str]:
+    named = []
+    for one in dataclasses.fields(kind):
+        default = one.default
+        if default is dataclasses.MISSING and one.default_factory is not dataclasses.MISSING:
+            default = one.default_factory()
+        shown = "" if default is dataclasses.MISSING else f" = {default!r}"
+        named.append(f"`{one.name}: {one.type}{shown}`")
+    return named
+
+
+def _meaning(kind: type) -> str:
+    """Its docstring, on one line."""
+    return " ".join((inspect.getdoc(kind) or "").split()).replace(" Since 1.", "")
+
+
+def _messages_of(kinds: tuple[type, ...]) -> str:
+    rows = [(f"`{kind.__name__}`", _meaning(kind), "<br>".join(_fields(kind))) for kind in kinds]
+    return _table(("message", "meaning", "fields"), rows)
+
+
+def _protocol_numbers() -> str:
+    return (
+        f"Protocol version: {messages.PROTOCOL_VERSION}; the oldest that this release speaks: "
+        f"{messages.OLDEST_PROTOCOL}.  Beacon format: {beacon.FILE_FORMAT}.\n"
+    )
+
+
+def _beacon_fields() -> str:
+    return "\n".join(f"- {one}" for one in _fields(beacon.Beacon)) + "\n"
+
+
+def _errors() -> str:
+    rows = []
+    for kind in _depth_first(errors.CommandServerError):
+        above = [base for base in kind.__mro__[1:] if issubclass(base, errors.CommandServerError)]
+        indent = "&nbsp;&nbsp;&nbsp;" * len(above)
+        rows.append((f"{indent}`{kind.__name__}`", kind.general_advice()))
+    return _table(("error", "what to do"), rows)
+
+
+def _depth_first(kind: type[errors.CommandServerError]) -> list[type[errors.CommandServerError]]:
+    found = [kind]
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            found += _depth_first(below)
+    return found
+
+
+def _limits() -> str:
+    rows = []
+    for module, name, unit, why in LIMITS:
+        value = getattr(import_module(f"smartsim_bridge.{module}"), name)
+        number = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        rows.append((f"`{module}.{name}`", f"{number} {unit}", why))
+    return _table(("constant", "value", "what, and why"), rows)
+
+
+def _variables() -> str:
+    names = (f"`{settings.PREFIX}{name.upper()}`" for name in settings._CHECKS)
+    return ", ".join(names) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "conversation": _conversation,
+    "lifecycle": _lifecycle,
+    "from_client": lambda: _messages_of(messages.FROM_CLIENT),
+    "from_server": lambda: _messages_of(messages.FROM_SERVER),
+    "protocol_numbers": _protocol_numbers,
+    "beacon": _beacon_fields,
+    "errors": _errors,
+    "limits": _limits,
+    "variables": _variables,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
