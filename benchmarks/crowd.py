@@ -1,0 +1,48 @@
+"""Chapter: a thousand commands from one client at once, and what the server's memory says."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from .head import BenchHead
+from .peers import Here, Peer, Rung
+from .rounds import Contest, Parts, Turn, hold, stopwatch
+
+__all__ = ["PARALLEL", "SECONDS", "measure_crowd"]
+
+PARALLEL = 64  # threads, each waiting for its own command
+SECONDS = "seconds"
+
+
+def measure_crowd(
+    head: BenchHead, commands: int, count: int, chance: random.Random
+) -> tuple[Contest, dict[str, float]]:
+    """The rounds, and the server's memory in MB: at rest, after them, and at most."""
+    peers: list[Peer] = [Here(), Rung("direct"), Rung("tunnel"), Rung("stdio")]
+    turns: dict[str, Turn] = {}
+    head.start_server()
+    memory = {"at rest": head.memory()}
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(PARALLEL))
+        for peer in peers:
+            peer.open(head)
+            stack.callback(peer.close)
+            peer.call()
+            turns[peer.name] = _turn_of(peer, commands, pool)
+        contest = hold(f"{commands} commands", turns, count, chance)
+        memory["after"] = head.memory()
+        memory["highest"] = head.memory("VmHWM")
+    return contest, memory
+
+
+def _turn_of(peer: Peer, commands: int, pool: ThreadPoolExecutor) -> Turn:
+    def all_at_once() -> None:
+        for future in [pool.submit(peer.call) for _ in range(commands)]:
+            future.result()
+
+    def take() -> Parts:
+        return {SECONDS: stopwatch(all_at_once)}
+
+    return take
