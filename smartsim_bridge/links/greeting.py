@@ -36,8 +36,8 @@ async def diagnose(endpoint: str, *, timeout: float) -> HandshakeFailed:
             f"Nothing answers at {endpoint}", host=endpoint, step="connect",
             advice="A firewall may drop the packets: use transport=\"tunnel\", or check the port.",
         )  # fmt: skip
-    except OSError as refused:
-        why = refused.strerror or refused
+    except (OSError, ValueError, OverflowError) as refused:
+        why = getattr(refused, "strerror", None) or refused  # no port at all, or none there is
         return NobodyListening(
             f"Nobody listens at {endpoint} ({why})", host=endpoint, step="connect"
         )

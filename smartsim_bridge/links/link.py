@@ -31,7 +31,7 @@ class Receiver(Protocol):
     """Who takes the messages of a link, as they arrive and in the loop's thread."""
 
     def arrived(self, message: Message) -> None:
-        """A message came.  Raises PeerMisbehaved where it breaks the rules; the link is cut then."""
+        """A message came.  Raises PeerMisbehaved where it breaks the rules: cuts the link."""
 
     def lost(self, fault: LinkLost) -> None:
         """Nothing more will come."""
@@ -75,11 +75,16 @@ class Mailbox:
 
     def deliver(self, receiver: Receiver) -> None:
         """What waits, then all that comes, goes to `receiver`.  Raises what it raises."""
-        while self._waiting:
-            receiver.arrived(self._waiting.popleft())
+        before = self._fault
         self._receiver = receiver
-        if self._fault is not None:
-            receiver.lost(self._fault)
+        try:
+            # A link that ended before still owes what came in time; one that the receiver
+            # itself ends now owes nothing more.
+            while self._waiting and self._fault is before:
+                receiver.arrived(self._waiting.popleft())
+        finally:
+            if before is not None:
+                receiver.lost(before)
 
     async def take(self) -> Message:
         """The next message; raises the fault once all that came before it are taken."""

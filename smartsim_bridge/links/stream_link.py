@@ -1,8 +1,9 @@
 """Links over byte streams: unix sockets, and any connected socket that somebody made.
 
 A unix socket is for its owner alone: the file is 0600 in a 0700 directory, and the uid
-of whoever connects is asked of the kernel (SO_PEERCRED) before a byte is read.  Must not
-know what the messages mean.
+at the other end is asked of the kernel (SO_PEERCRED) before a byte is read or said, by
+both: a path in /tmp that was cleaned up may be somebody else's now.  Must not know what
+the messages mean.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
-from ..errors import HandshakeFailed, LinkLost, NobodyListening, PeerMisbehaved
+from ..errors import (
+    HandshakeFailed,
+    LinkLost,
+    NobodyListening,
+    NotCommandServer,
+    PeerMisbehaved,
+)
 from ..protocol import codec, framing
 from ..protocol.messages import Message
 from .link import Link, LinkInfo, Mailbox
 
-__all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket"]
+__all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket", "peer_uid"]
 
 _CLOSE_SECONDS = 2.0  # for what was sent to leave; a peer that does not read gets no more
 
@@ -53,6 +60,12 @@ class StreamLink(asyncio.Protocol, Link):
         if not self._gone.done():
             self._gone.set_result(None)
 
+    def peer_uid(self) -> int | None:
+        """Who is at the other end of a unix socket; None where the kernel does not say."""
+        if self._transport is None:
+            return None
+        return peer_uid(self._transport.get_extra_info("socket"))
+
     def send(self, message: Message) -> None:
         if self.mailbox.fault is not None:
             raise self.mailbox.fault
@@ -65,11 +78,15 @@ class StreamLink(asyncio.Protocol, Link):
             return
         self._transport.close()
         await asyncio.wait([self._gone], timeout=_CLOSE_SECONDS)
-        self._transport.abort()
+        self._abort()
 
     def cut(self, fault: LinkLost) -> None:
         self.mailbox.close(fault)
-        if self._transport is not None:
+        self._abort()
+
+    def _abort(self) -> None:
+        # A transport that is closed already, after a last flush, fails at abort().
+        if self._transport is not None and not self._gone.done():
             self._transport.abort()
 
 
@@ -103,8 +120,7 @@ class StreamListener:
         return StreamLink("unix socket", self._connected)
 
     def _connected(self, link: StreamLink) -> None:
-        transport = link._transport
-        uid = None if transport is None else peer_uid(transport.get_extra_info("socket"))
+        uid = link.peer_uid()
         if uid not in (None, os.getuid()):
             link.cut(PeerMisbehaved(f"uid {uid} connected to a socket of uid {os.getuid()}"))
             return
@@ -131,7 +147,10 @@ def peer_uid(connection: socket.socket) -> int | None:
 
 
 async def connect_unix(path: str) -> StreamLink:
-    """A link to the server at `path`; raises NobodyListening, HandshakeFailed."""
+    """A link to our own server at `path`.
+
+    Raises NobodyListening, NotCommandServer (another user listens), HandshakeFailed.
+    """
     loop = asyncio.get_running_loop()
     try:
         _, link = await loop.create_unix_connection(lambda: StreamLink(path), path)
@@ -141,6 +160,14 @@ async def connect_unix(path: str) -> StreamLink:
         ) from None
     except OSError as refused:
         raise HandshakeFailed(f"Cannot connect to {path}: {refused}", step="local") from None
+    uid = link.peer_uid()
+    if uid not in (None, os.getuid()):
+        link.cut(LinkLost("Somebody else listens"))
+        raise NotCommandServer(
+            f"The unix socket {path} belongs to uid {uid}",
+            step="local",
+            advice="Another user took its place: remove it, or name another --state-dir.",
+        )
     return link
 
 

@@ -237,7 +237,7 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
 
 def _dial(endpoint: str, credentials: Credentials, timeout: float) -> tuple[Any, Any]:
     check_version()
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket: Any = zmq.Context.instance().socket(zmq.DEALER)
     _harden(socket)
     socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)

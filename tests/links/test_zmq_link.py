@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import pytest
+import zmq
+
+from smartsim_bridge.errors import (
+    AddressNotOurs,
+    HandshakeFailed,
+    LibraryTooOld,
+    LinkLost,
+    PeerMisbehaved,
+    PortTaken,
+)
+from smartsim_bridge.links.link import Link
+from smartsim_bridge.links.zmq_link import ZmqListener, check_version, connect_zmq, new_credentials
+from smartsim_bridge.protocol.beacon import Credentials
+from smartsim_bridge.protocol.messages import Message, Ping, Pong
+from tests.links.pairs import HELLO, connected, zmq_listener
+from tests.support.loops import run
+
+
+def nobody(link: Link) -> None:
+    raise AssertionError(f"{link.info.peer} came")
+
+
+@contextmanager
+def dealer(endpoint: str, keys: Credentials | None) -> Iterator[zmq.Socket[bytes]]:
+    """A client of somebody else's making; without keys it speaks plain ZMQ."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as mine:
+        mine.linger = 0
+        if keys is not None:
+            mine.curve_serverkey = keys.server_key.encode()
+            mine.curve_publickey = keys.client_key.encode()
+            mine.curve_secretkey = keys.client_secret.encode()
+        mine.connect(endpoint)
+        yield mine
+
+
+async def answered(endpoint: str, credentials: Credentials, links: asyncio.Queue[Link]) -> None:
+    """The server still talks with whom it should, and nobody else has come meanwhile."""
+    client = await connect_zmq(endpoint, credentials, timeout=5)
+    client.send(HELLO)
+    server = await links.get()
+    assert await server.receive() == HELLO
+    server.send(Pong(1))
+    assert await client.receive() == Pong(1)
+    assert links.empty()
+    await client.close()
+
+
+async def all_from(link: Link) -> list[Message]:
+    """What comes until the link is lost."""
+    came = []
+    with suppress(LinkLost):
+        while True:
+            came.append(await link.receive())
+    return came
+
+
+async def talk_on(link: Link) -> None:
+    while True:
+        link.send(Pong(2))
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def cut_after(endpoint: str, size: int) -> Iterator[tuple[str, threading.Event]]:
+    """A way to the server that breaks as soon as `size` bytes came back from it."""
+    host, _, port = endpoint.rpartition("/")[2].rpartition(":")
+    broken = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def forward() -> None:
+            near, _ = listening.accept()
+            with near, socket.create_connection((host, int(port))) as far:
+                onward = threading.Thread(target=copy, args=(near, far))
+                onward.start()
+                copy(far, near, size)
+                for end in (near, far):
+                    end.shutdown(socket.SHUT_RDWR)
+                onward.join()
+            broken.set()
+
+        thread = threading.Thread(target=forward)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listening.getsockname()[1]}", broken
+        thread.join()
+
+
+def copy(source: socket.socket, sink: socket.socket, size: int = 10**9) -> None:
+    while size > 0:
+        try:
+            data = source.recv(65536)
+            if not data:
+                return
+            sink.sendall(data)
+        except OSError:
+            return
+        size -= len(data)
+
+
+@pytest.mark.parametrize("kind", ["plain", "other key", "other key pair"])
+def test_stranger_gets_nothing(kind: str) -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            other, _ = new_credentials()
+            keys = {
+                "plain": None,
+                "other key": replace(other, server_key=credentials.server_key),
+                "other key pair": replace(credentials, client_secret=other.client_secret),
+            }[kind]
+            with dealer(endpoint, keys) as stranger:
+                for _ in range(20):
+                    stranger.send_multipart([b'{"t":"Hello"}'])
+                await answered(endpoint, credentials, links)
+                assert not stranger.poll(0)
+
+    run(talk())
+
+
+def test_stopped_authenticator_lets_nobody_in() -> None:
+    async def talk() -> None:
+        listener = ZmqListener(nobody)
+        credentials, secret = new_credentials()
+        (endpoint,) = listener.listen(["127.0.0.1"], 0, credentials, secret)
+        listener._guard.stop()
+        with pytest.raises(HandshakeFailed):
+            await connect_zmq(endpoint, credentials, timeout=1)
+        listener.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"garbage"],
+        [b'{"t":"Ping","number":1}'] * 3,
+        [b'{"t":"Ping","number":1}'] * 5000,
+        [b"[" * 100_000],
+        [b"", b""],
+        [b'{"t":"Pong"}', b""],
+    ],
+    ids=["garbage", "frames", "many frames", "nested", "empty", "incomplete"],
+)
+def test_bad_message_costs_its_sender_the_link_and_nobody_else(frames: list[bytes]) -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            other = await connect_zmq(endpoint, credentials, timeout=5)
+            other.send(HELLO)
+            others = await links.get()
+            with dealer(endpoint, credentials) as client:
+                client.send_multipart(frames)
+                link = await links.get()
+                with pytest.raises(PeerMisbehaved):
+                    await link.receive()
+                assert await asyncio.to_thread(client.poll, 5000)
+                assert client.recv_multipart() == [b""]
+            assert await others.receive() == HELLO
+            others.send(Pong(2))
+            assert await other.receive() == Pong(2)
+            await other.close()
+
+    run(talk())
+
+
+def test_oversized_message_is_cut_by_the_library() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                client.send_multipart([bytes(3 * 1024 * 1024)])
+                await answered(endpoint, credentials, links)
+
+    run(talk())
+
+
+def test_what_came_before_the_connection_broke_is_read_first() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with cut_after(endpoint, 20_000) as (way, broken):
+                client = await connect_zmq(way, credentials, timeout=5)
+                client.send(HELLO)
+                server = await links.get()
+                with suppress(LinkLost):
+                    for number in range(2000):
+                        server.send(Pong(number))
+                # Not a turn of the loop until the library has noticed the break.
+                broken.wait(5)
+                assert client._monitor.poll(5000)
+                client._watch.look()  # poll() has taken the edge
+            came = await all_from(client)
+            assert came == [Pong(number) for number in range(len(came))]
+            assert len(came) > 100
+
+    run(talk())
+
+
+def test_broken_connection_is_a_lost_link_at_both_ends() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with cut_after(endpoint, 1000) as (way, broken):
+                client = await connect_zmq(way, credentials, timeout=5)
+                client.send(HELLO)
+                server = await links.get()
+                server.send(Pong(1))
+                with pytest.raises(LinkLost, match="gone"):
+                    await talk_on(server)
+                assert broken.wait(5)
+            await all_from(client)
+            assert client.mailbox.fault is not None
+            assert server.mailbox.fault is not None
+
+    run(talk())
+
+
+def test_message_after_the_end_starts_a_new_link() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                client.send(b"garbage")
+                first = await links.get()
+                client.send(b'{"t":"Ping","number":1}')
+                second = await links.get()
+                assert first is not second
+                assert await second.receive() == Ping(1)
+
+    run(talk())
+
+
+def test_closed_listener_ends_its_links() -> None:
+    async def talk() -> None:
+        async with connected("zmq") as (client, server):
+            server._listener.close()  # type: ignore[attr-defined]
+            with pytest.raises(LinkLost):
+                await client.receive()
+
+    run(talk())
+
+
+def test_taken_port_has_its_error() -> None:
+    async def listen() -> None:
+        credentials, secret = new_credentials()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(PortTaken, match=str(port)):
+                ZmqListener(nobody).listen(["127.0.0.1"], port, credentials, secret)
+
+    run(listen())
+
+
+def test_foreign_address_has_its_error_and_nothing_listens() -> None:
+    async def listen() -> None:
+        credentials, secret = new_credentials()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        with pytest.raises(AddressNotOurs, match=r"192\.0\.2\.1"):
+            ZmqListener(nobody).listen(["127.0.0.1", "192.0.2.1"], port, credentials, secret)
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+    run(listen())
+
+
+def test_server_listens_on_every_address() -> None:
+    async def listen() -> None:
+        credentials, secret = new_credentials()
+        listener = ZmqListener(lambda link: None)
+        endpoints = listener.listen(["127.0.0.1", "127.0.0.2"], 0, credentials, secret)
+        assert [endpoint.rpartition(":")[0] for endpoint in endpoints] == [
+            "tcp://127.0.0.1",
+            "tcp://127.0.0.2",
+        ]
+        for endpoint in endpoints:
+            await (await connect_zmq(endpoint, credentials, timeout=5)).close()
+        listener.close()
+
+    run(listen())
+
+
+def test_cancelled_connect_leaves_nothing_behind() -> None:
+    async def connect(endpoint: str, credentials: Credentials) -> int:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(connect_zmq(endpoint, credentials, timeout=5), 0.1)
+        return len(asyncio.all_tasks())
+
+    credentials, _ = new_credentials()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        assert run(connect(endpoint, credentials)) <= 2
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "tcp://127.0.0.1:99999"])
+def test_nonsense_for_an_endpoint_has_an_error(endpoint: str) -> None:
+    credentials, _ = new_credentials()
+    with pytest.raises(HandshakeFailed):
+        run(connect_zmq(endpoint, credentials, timeout=1))
+
+
+def test_old_library_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq, "zmq_version_info", lambda: (4, 3, 4))
+    with pytest.raises(LibraryTooOld, match=r"4\.3\.5"):
+        check_version()
+    with pytest.raises(LibraryTooOld):
+        ZmqListener(nobody)
+
+
+def test_library_without_curve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq, "has", lambda feature: False)
+    with pytest.raises(LibraryTooOld, match="lacks CURVE"):
+        check_version()
+
+
+def test_credentials_are_fresh_each_time() -> None:
+    (first, first_secret), (second, second_secret) = new_credentials(), new_credentials()
+    keys = {first.server_key, first.client_key, first.client_secret, first_secret}
+    keys |= {second.server_key, second.client_key, second.client_secret, second_secret}
+    assert len(keys) == 8
+    assert {len(key) for key in keys} == {40}
