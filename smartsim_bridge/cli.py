@@ -84,7 +84,7 @@ def _add(
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
     parser.add_argument("--addr", metavar="TARGET", help="host, user@host:port or ssh alias")
     for option, keywords in _CONNECTING:
-        parser.add_argument(option, **keywords)  # type: ignore[arg-type]
+        parser.add_argument(option, **keywords)
     parser.add_argument("-v", "--verbose", action="store_true", help="show each step")
     parser.set_defaults(act=act)
     return parser
@@ -161,4 +161,3 @@ def _logs(options: argparse.Namespace) -> int:
 
     sys.stdout.write(head_log(Settings.gather(**_keywords(options)), options.lines))
     return 0
-

@@ -29,10 +29,11 @@ def pass_through(bridge: Bridge, args: Sequence[str], *, cwd: str | None = None)
     Raises FileNotFoundError, PermissionError, LinkLost.
     """
     command = bridge.popen(args, cwd=cwd, text=False)
-    copies = [_copy_out(command, command.stdout, 1), _copy_out(command, command.stderr, 2)]
-    # A daemon: it may wait at a terminal for a line that nobody will type any more.
-    threading.Thread(target=_feed, args=(command,), name="stdin", daemon=True).start()
+    # Before its first line can be seen: whoever sees it may send a signal.
     with _signals_to(command):
+        copies = [_copy_out(command, command.stdout, 1), _copy_out(command, command.stderr, 2)]
+        # A daemon: it may wait at a terminal for a line that nobody will type any more.
+        threading.Thread(target=_feed, args=(command,), name="stdin", daemon=True).start()
         returncode = command.wait()
         for copy in copies:
             copy.join()

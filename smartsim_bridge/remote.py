@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 from .client.blocking import Bridge, Command
 from .client.current import current_bridge, shutdown_command_server
@@ -31,7 +31,7 @@ CONNECT_SECONDS = 5.0  # for a server that is known to run; the old one waited f
 
 
 def init_command_server(
-    addr: str = "127.0.0.1", port: Optional[int] = DEFAULT_PORT, **keywords: Any
+    addr: str = "127.0.0.1", port: int | None = DEFAULT_PORT, **keywords: Any
 ) -> Bridge:
     """Connects to a running server; further keywords as in smartsim_bridge.init_command_server.
 
@@ -44,24 +44,22 @@ def init_command_server(
 
 
 def execute_cmd(
-    cmd_list: Union[str, Sequence[str]],
+    cmd_list: str | Sequence[str],
     shell: bool = False,
-    cwd: Optional[str] = None,
-    env: Optional[Mapping[str, str]] = None,
-    proc_input: Union[str, bytes, None] = None,
-    timeout: Optional[float] = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    proc_input: str | bytes | None = None,
+    timeout: float | None = None,
 ) -> tuple[int, str, str]:
     """Runs a command on the head: (returncode, stdout, stderr).  Raises as `Bridge.run`."""
-    done = _bridge().run(
-        cmd_list, shell=shell, cwd=cwd, env=env, input=proc_input, timeout=timeout
-    )
+    done = _bridge().run(cmd_list, shell=shell, cwd=cwd, env=env, input=proc_input, timeout=timeout)
     return done.returncode, done.stdout, done.stderr
 
 
 def execute_async_cmd(
-    cmd_list: Union[str, Sequence[str]],
-    cwd: Optional[str] = None,
-    env: Optional[Mapping[str, str]] = None,
+    cmd_list: str | Sequence[str],
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
     shell: bool = False,
 ) -> Command:
     """Starts a command on the head and returns it.  Raises as `Bridge.popen`."""

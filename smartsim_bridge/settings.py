@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import platformdirs
 
@@ -59,22 +59,22 @@ class Settings:
     """
 
     addr: str = "127.0.0.1"
-    port: Optional[int] = None
+    port: int | None = None
     autostart: bool = False
     transport: str = "auto"
-    user: Optional[str] = None
-    ssh_port: Optional[int] = None
-    ssh_config: Optional[str] = None
-    identity: Optional[str] = None
-    jump: Optional[str] = None
-    ask: Optional[Ask] = field(default=None, repr=False)
+    user: str | None = None
+    ssh_port: int | None = None
+    ssh_config: str | None = None
+    identity: str | None = None
+    jump: str | None = None
+    ask: Ask | None = field(default=None, repr=False)
     host_keys: str = "strict"
-    python: Optional[str] = None
-    prelude: Optional[str] = None
+    python: str | None = None
+    prelude: str | None = None
     shims: bool = True
     keep_env: tuple[str, ...] = ()
     timeout: float = 30.0
-    on_stage: Optional[StageListener] = field(default=None, repr=False)
+    on_stage: StageListener | None = field(default=None, repr=False)
     state_dir: str = ""
     home: str = ""
     local_user: str = ""
@@ -84,8 +84,8 @@ class Settings:
     def gather(
         cls,
         *,
-        environ: Optional[Mapping[str, str]] = None,
-        config_file: Union[str, Path, None] = None,
+        environ: Mapping[str, str] | None = None,
+        config_file: str | Path | None = None,
         **arguments: Any,
     ) -> Settings:
         """The settings in force.  Raises InvalidSettings, naming the culprit.

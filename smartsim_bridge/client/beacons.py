@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
 
 from ..protocol.beacon import Beacon, Credentials
 
@@ -24,7 +23,7 @@ class Sighting:
     """A beacon, and its credentials where they can be read."""
 
     beacon: Beacon
-    credentials: Optional[Credentials]
+    credentials: Credentials | None
 
     @property
     def is_alive_here(self) -> bool:
@@ -72,7 +71,7 @@ def is_this_host(name: str) -> bool:
     return name in ("localhost", "127.0.0.1", "::1", own, own.partition(".")[0])
 
 
-def _credentials(path: str) -> Optional[Credentials]:
+def _credentials(path: str) -> Credentials | None:
     try:
         return Credentials.from_json(_read(path))
     except ValueError:

@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, Any, Optional, TypeVar, Union
+from typing import IO, Any, TypeVar
 
 from ..errors import BridgeClosed
 from ..settings import Settings
@@ -57,16 +57,16 @@ class Bridge:
         self,
         args: Words,
         *,
-        input: Union[str, bytes, None] = None,
-        stderr: Optional[int] = None,
-        cwd: Union[str, os.PathLike[str], None] = None,
-        env: Optional[Mapping[str, str]] = None,
-        timeout: Optional[float] = None,
+        input: str | bytes | None = None,
+        stderr: int | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         check: bool = False,
         shell: bool = False,
         text: bool = True,
-        encoding: Optional[str] = None,
-        errors: Optional[str] = None,
+        encoding: str | None = None,
+        errors: str | None = None,
     ) -> subprocess.CompletedProcess[Any]:
         wish = Wish(args, timeout, check, text, encoding, errors)
         result = self._open().wait_for(
@@ -81,15 +81,15 @@ class Bridge:
         self,
         args: Words,
         *,
-        stdin: Optional[int] = subprocess.PIPE,
-        stdout: Optional[int] = subprocess.PIPE,
-        stderr: Optional[int] = subprocess.PIPE,
-        cwd: Union[str, os.PathLike[str], None] = None,
-        env: Optional[Mapping[str, str]] = None,
+        stdin: int | None = subprocess.PIPE,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.PIPE,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
         shell: bool = False,
         text: bool = True,
-        encoding: Optional[str] = None,
-        errors: Optional[str] = None,
+        encoding: str | None = None,
+        errors: str | None = None,
     ) -> Command:
         """Starts a command and returns when it runs; streams are text, as in `run`, or bytes.
 
@@ -133,9 +133,9 @@ class Bridge:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -150,9 +150,9 @@ class Command:
         self._command = command
         self._portal = through
         self._text = text
-        self.stdin: Optional[IO[Any]] = None
-        self.stdout: Optional[IO[Any]] = None
-        self.stderr: Optional[IO[Any]] = None
+        self.stdin: IO[Any] | None = None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
         if command.stdin is not None:
             self.stdin = open_input(command.stdin, through, text)
         if command.stdout is not None:
@@ -176,21 +176,21 @@ class Command:
         return self._command.pid
 
     @property
-    def returncode(self) -> Optional[int]:
+    def returncode(self) -> int | None:
         """Exit status, negative for a signal, None while it runs."""
         return self._command.returncode
 
     @_as_told_by(AsyncCommand.poll)
-    def poll(self) -> Optional[int]:
+    def poll(self) -> int | None:
         return self._portal.call(self._command.poll())
 
     @_as_told_by(AsyncCommand.wait)
-    def wait(self, timeout: Optional[float] = None) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         return self._portal.call(self._command.wait(timeout))
 
     @_as_told_by(AsyncCommand.communicate)
     def communicate(
-        self, input: Union[str, bytes, None] = None, timeout: Optional[float] = None
+        self, input: str | bytes | None = None, timeout: float | None = None
     ) -> tuple[Any, Any]:
         if self.stdin is not None and not self.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
@@ -219,9 +219,9 @@ class Command:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Closes the streams and waits, as subprocess.Popen does."""
         for stream in (self.stdout, self.stderr, self.stdin):

@@ -10,8 +10,9 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Optional, Union, cast
+from typing import Any, Union, cast
 
 from ..errors import LinkLost
 from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
@@ -39,7 +40,9 @@ class AsyncBridge:
         self._keep_env = tuple(keep_env)
 
     @classmethod
-    async def connect(cls, addr: str = "127.0.0.1", port: int | None = None, **keywords: Any) -> AsyncBridge:
+    async def connect(
+        cls, addr: str | None = None, port: int | None = None, **keywords: Any
+    ) -> AsyncBridge:
         """Reaches the head; the keywords are those of `init_command_server`.
 
         Raises the CommandServerError that says best why no rung held.
@@ -55,16 +58,16 @@ class AsyncBridge:
         self,
         args: Words,
         *,
-        input: Union[str, bytes, None] = None,
-        stderr: Optional[int] = None,
-        cwd: Union[str, os.PathLike[str], None] = None,
-        env: Optional[Mapping[str, str]] = None,
-        timeout: Optional[float] = None,
+        input: str | bytes | None = None,
+        stderr: int | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         check: bool = False,
         shell: bool = False,
         text: bool = True,
-        encoding: Optional[str] = None,
-        errors: Optional[str] = None,
+        encoding: str | None = None,
+        errors: str | None = None,
     ) -> subprocess.CompletedProcess[Any]:
         """Runs a command to its end, as subprocess.run with capture_output does.
 
@@ -77,10 +80,10 @@ class AsyncBridge:
         subprocess.TimeoutExpired, with `check` subprocess.CalledProcessError, and LinkLost
         where the answer cannot come.
         """
-        over = asyncio.get_running_loop().create_future()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         result = self.begin(
             Wish(args, timeout, check, text, encoding, errors),
-            lambda: over.done() or over.set_result(None),
+            partial(_settle, over),
             input=input,
             stderr=stderr,
             cwd=cwd,
@@ -99,10 +102,10 @@ class AsyncBridge:
         wish: Wish,
         when_over: Callable[[], object],
         *,
-        input: Union[str, bytes, None],
-        stderr: Optional[int],
-        cwd: Union[str, os.PathLike[str], None],
-        env: Optional[Mapping[str, str]],
+        input: str | bytes | None,
+        stderr: int | None,
+        cwd: str | os.PathLike[str] | None,
+        env: Mapping[str, str] | None,
         shell: bool,
     ) -> Result:
         """The first half of `run`, for a caller that waits in its own way."""
@@ -123,11 +126,11 @@ class AsyncBridge:
         self,
         args: Words,
         *,
-        stdin: Optional[int] = subprocess.PIPE,
-        stdout: Optional[int] = subprocess.PIPE,
-        stderr: Optional[int] = subprocess.PIPE,
-        cwd: Union[str, os.PathLike[str], None] = None,
-        env: Optional[Mapping[str, str]] = None,
+        stdin: int | None = subprocess.PIPE,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.PIPE,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
         shell: bool = False,
     ) -> AsyncCommand:
         """Starts a command and returns when it runs; streams are bytes.
@@ -192,7 +195,7 @@ class AsyncBridge:
         finally:
             await self.close()
 
-    def _request(self, args: Words, *, env: Optional[Mapping[str, str]], **fields: Any) -> Start:
+    def _request(self, args: Words, *, env: Mapping[str, str] | None, **fields: Any) -> Start:
         argv = _argv(args)
         cwd = fields.pop("cwd")
         return Start(
@@ -209,9 +212,9 @@ class AsyncBridge:
 
     async def __aexit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -225,6 +228,11 @@ class AsyncBridge:
         return f"<AsyncBridge {self.described}>"
 
 
+def _settle(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
 def _argv(args: Words) -> tuple[str, ...]:
     words: Sequence[Any] = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
     argv = tuple(os.fsdecode(word) for word in words)
@@ -236,7 +244,7 @@ def _argv(args: Words) -> tuple[str, ...]:
 _WAYS = {subprocess.PIPE: PIPE, subprocess.DEVNULL: NULL, subprocess.STDOUT: TO_STDOUT}
 
 
-def _way(asked: Optional[int], stream: str) -> str:
+def _way(asked: int | None, stream: str) -> str:
     way = None if asked is None else _WAYS.get(asked)
     if way is None or (way == TO_STDOUT and stream != "stderr"):
         raise ValueError(

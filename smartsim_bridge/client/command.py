@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 from ..errors import LinkLost
 from ..protocol.lifecycle import Input as Event
@@ -48,14 +47,14 @@ class AsyncCommand:
         self.id = request.command
         self.args = args
         self.pid: int = 0
-        self.returncode: Optional[int] = None
+        self.returncode: int | None = None
         self.timed_out = False
         self._talk = talk
         self._request = request
         self._lifecycle = Lifecycle()
-        self._fault: Optional[BaseException] = None
+        self._fault: BaseException | None = None
         self._news: list[asyncio.Future[None]] = []
-        self._when_over: Optional[Callable[[], None]] = None
+        self._when_over: Callable[[], object] | None = None
         self.stdin = InputWriter(self._post_input) if request.stdin == PIPE else None
         self.stdout = OutputReader(self._taker(STDOUT)) if request.stdout == PIPE else None
         self.stderr = OutputReader(self._taker(STDERR)) if request.stderr == PIPE else None
@@ -78,7 +77,7 @@ class AsyncCommand:
         """Returns when it runs; raises what subprocess.Popen would raise, or LinkLost."""
         await self._until(lambda: self._lifecycle.state is not State.REQUESTED)
 
-    async def wait(self, timeout: Optional[float] = None) -> int:
+    async def wait(self, timeout: float | None = None) -> int:
         """Its returncode, when the process has ended.
 
         Raises subprocess.TimeoutExpired after `timeout` seconds, and the command goes on;
@@ -92,8 +91,8 @@ class AsyncCommand:
         return self.returncode
 
     async def communicate(
-        self, input: Optional[bytes] = None, timeout: Optional[float] = None
-    ) -> tuple[Optional[bytes], Optional[bytes]]:
+        self, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes | None, bytes | None]:
         """Sends the input, reads both streams to their end and waits; (stdout, stderr).
 
         Raises subprocess.TimeoutExpired as `wait` does; called again it goes on, and loses
@@ -107,7 +106,7 @@ class AsyncCommand:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0, partial) from None  # type: ignore[arg-type]
         return self.collected()
 
-    async def poll(self) -> Optional[int]:
+    async def poll(self) -> int | None:
         """Its returncode, or None while it runs."""
         return self.returncode
 
@@ -135,18 +134,18 @@ class AsyncCommand:
     # --- for a caller that wants all of it at the end
 
     @property
-    def fault(self) -> Optional[BaseException]:
+    def fault(self) -> BaseException | None:
         """Why it did not start, or cannot be followed to its end."""
         return self._fault
 
-    def collect(self, when_over: Optional[Callable[[], None]] = None) -> None:
+    def collect(self, when_over: Callable[[], object] | None = None) -> None:
         """Takes both streams as they come; `when_over` is called once, in the loop."""
         self._when_over = when_over
         for reader in (self.stdout, self.stderr):
             if reader is not None:
                 reader.collect()
 
-    def collected(self) -> tuple[Optional[bytes], Optional[bytes]]:
+    def collected(self) -> tuple[bytes | None, bytes | None]:
         """What came since `collect`: (stdout, stderr)."""
         out = self.stdout.collected() if self.stdout else None
         err = self.stderr.collected() if self.stderr else None
@@ -192,7 +191,7 @@ class AsyncCommand:
             self._lifecycle.move(Event.DRAINED)
             self._finish()
 
-    def _finish(self, fault: Optional[LinkLost] = None) -> None:
+    def _finish(self, fault: LinkLost | None = None) -> None:
         for reader in (self.stdout, self.stderr):
             if reader is not None:
                 reader.end(fault)
@@ -203,7 +202,7 @@ class AsyncCommand:
         if when_over is not None:
             when_over()
 
-    async def _exchange(self, data: Optional[bytes]) -> None:
+    async def _exchange(self, data: bytes | None) -> None:
         if self.stdin is not None:
             try:
                 await self.stdin.write(data or b"")
@@ -254,4 +253,3 @@ class AsyncCommand:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._request.argv!r}: {self._lifecycle.state.value}>"
-

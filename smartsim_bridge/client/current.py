@@ -10,7 +10,6 @@ import atexit
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Optional
 
 from ..errors import CommandServerError, NoServer
 from ..settings import Settings
@@ -20,29 +19,29 @@ from .blocking import Bridge
 __all__ = ["current_bridge", "init_command_server", "shutdown_command_server"]
 
 _lock = threading.Lock()
-_current: Optional[Bridge] = None
+_current: Bridge | None = None
 _bridges: weakref.WeakSet[Bridge] = weakref.WeakSet()
 
 
 def init_command_server(
-    addr: Optional[str] = None,
-    port: Optional[int] = None,
+    addr: str | None = None,
+    port: int | None = None,
     *,
-    autostart: Optional[bool] = None,
-    transport: Optional[str] = None,
-    user: Optional[str] = None,
-    ssh_port: Optional[int] = None,
-    ssh_config: Optional[str] = None,
-    identity: Optional[str] = None,
-    jump: Optional[str] = None,
-    ask: Optional[Callable[[str, bool], str]] = None,
-    host_keys: Optional[str] = None,
-    python: Optional[str] = None,
-    prelude: Optional[str] = None,
-    shims: Optional[bool] = None,
-    keep_env: Optional[Iterable[str]] = None,
-    timeout: Optional[float] = None,
-    on_stage: Optional[StageListener] = None,
+    autostart: bool | None = None,
+    transport: str | None = None,
+    user: str | None = None,
+    ssh_port: int | None = None,
+    ssh_config: str | None = None,
+    identity: str | None = None,
+    jump: str | None = None,
+    ask: Callable[[str, bool], str] | None = None,
+    host_keys: str | None = None,
+    python: str | None = None,
+    prelude: str | None = None,
+    shims: bool | None = None,
+    keep_env: Iterable[str] | None = None,
+    timeout: float | None = None,
+    on_stage: StageListener | None = None,
 ) -> Bridge:
     """Connects to the command server of the head `addr`; starts it there with `autostart`.
 
@@ -91,7 +90,7 @@ def init_command_server(
     return bridge
 
 
-def shutdown_command_server(bridge: Optional[Bridge] = None) -> None:
+def shutdown_command_server(bridge: Bridge | None = None) -> None:
     """Ends the server of `bridge` (default: the current one), its commands, and the bridge.
 
     Raises NoServer where there is no bridge, LinkLost where the server cannot be told.

@@ -13,28 +13,27 @@ says that something is up.  One SSH connection, one login, for all rungs that ne
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..deadline import Deadline
 from ..errors import (
     CommandServerError,
-    HandshakeFailed,
     NobodyListening,
     NoCredentials,
     NoRungHeld,
-    SshFailed,
 )
 from ..links.link import Link
 from ..protocol.beacon import Beacon, Credentials
 from ..settings import Settings
 from ..stages import Journey, Stage
 from . import rungs
-from .beacons import Sighting, host_matches, is_this_host, sightings
+from .beacons import Sighting, host_matches, sightings
+from .endpoints import bracketed, reachable, seen_from_head
 from .place import Place
 from .reach import local_python, open_connection, this_host
 from .status import Rung
@@ -110,7 +109,7 @@ class _Climber:
 
     # --- without SSH
 
-    async def _without_ssh(self) -> Optional[tuple[str, Talk]]:
+    async def _without_ssh(self) -> tuple[str, Talk] | None:
         found = list(sightings(self._settings.state_directory))
         if self._wanted("local"):
             talk = await self._local(found)
@@ -120,37 +119,40 @@ class _Climber:
             return await self._direct(found)
         return None
 
-    async def _local(self, found: list[Sighting]) -> Optional[tuple[str, Talk]]:
+    async def _local(self, found: list[Sighting]) -> tuple[str, Talk] | None:
         if not self._place.is_here:
-            return self._skip("local", f"{self._place.host} is another host")
+            self._skip("local", f"{self._place.host} is another host")
+            return None
         port = self._settings.port
         for one in found:
             if one.is_alive_here and (port is None or port in one.beacon.ports):
-                return await self._try("local", lambda one=one: rungs.dial_local(one))
+                return await self._try("local", partial(rungs.dial_local, one))
         with_port = f" with port {port}" if port else ""
         if self._settings.transport == "local" and not self._settings.autostart:
             self._faults.append(rungs.no_server_here(self._place.host + with_port))
-        return self._skip("local", f"no server of yours{with_port} runs here")
+        self._skip("local", f"no server of yours{with_port} runs here")
+        return None
 
-    async def _direct(self, found: list[Sighting]) -> Optional[tuple[str, Talk]]:
+    async def _direct(self, found: list[Sighting]) -> tuple[str, Talk] | None:
         choices = list(self._direct_choices(found))
         if not choices:
-            return self._skip("direct", f"no beacon of {self._place.host} can be read here")
+            self._skip("direct", f"no beacon of {self._place.host} can be read here")
+            return None
         for endpoint, credentials in choices:
             talk = await self._try(
-                "direct", lambda e=endpoint, c=credentials: rungs.dial_direct(e, c, self._deadline)
+                "direct", partial(rungs.dial_direct, endpoint, credentials, self._deadline)
             )
             if talk is not None:
                 return talk
         return None
 
-    def _direct_choices(
-        self, found: list[Sighting]
-    ) -> Iterator[tuple[str, Optional[Credentials]]]:
+    def _direct_choices(self, found: list[Sighting]) -> Iterator[tuple[str, Credentials | None]]:
         host, port = self._place.host, self._settings.port
         for one in found:
-            if one.beacon.host != host and not host_matches(one.beacon, host) and not (
-                self._place.is_here and one.is_alive_here
+            if (
+                one.beacon.host != host
+                and not host_matches(one.beacon, host)
+                and not (self._place.is_here and one.is_alive_here)
             ):
                 continue
             for endpoint in reachable(one.beacon, host):
@@ -158,9 +160,9 @@ class _Climber:
                     yield endpoint, one.credentials
                     return
         if port is not None:
-            yield f"tcp://{_bracketed(host)}:{port}", None
+            yield f"tcp://{bracketed(host)}:{port}", None
 
-    async def _start_here(self) -> Optional[tuple[str, Talk]]:
+    async def _start_here(self) -> tuple[str, Talk] | None:
         """This is the head and nothing runs: start it as the bootstrap would, without SSH."""
         here = this_host(self._settings)
         found = await self._ensure(here, local_python(self._settings))
@@ -172,13 +174,13 @@ class _Climber:
 
     # --- with SSH
 
-    async def _with_ssh(self) -> Optional[tuple[str, Talk]]:
+    async def _with_ssh(self) -> tuple[str, Talk] | None:
         connection = await self._connect()
         self.beneath.append(connection)
         found = await self._ensure(connection, self._settings.python)
         self._started = found.started
         self._check_port(found.beacon)
-        attempts: dict[str, Callable[[], Awaitable[Optional[tuple[str, Talk]]]]] = {
+        attempts: dict[str, Callable[[], Awaitable[tuple[str, Talk] | None]]] = {
             "tunnel": lambda: self._tunnel(connection, found.beacon, found.credentials),
             "direct": lambda: self._direct_again(found.beacon, found.credentials),
             "stdio": lambda: self._stdio(connection, found.beacon),
@@ -196,7 +198,7 @@ class _Climber:
             lambda made: made.close(),
         )
 
-    async def _ensure(self, host: Host, python: Optional[str]) -> Found:
+    async def _ensure(self, host: Host, python: str | None) -> Found:
         from ..bootstrap.ensure import ensure_server
 
         settings = self._settings
@@ -215,17 +217,18 @@ class _Climber:
         )
 
     async def _tunnel(
-        self, connection: SshConnection, beacon: Beacon, credentials: Optional[Credentials]
-    ) -> Optional[tuple[str, Talk]]:
+        self, connection: SshConnection, beacon: Beacon, credentials: Credentials | None
+    ) -> tuple[str, Talk] | None:
         if not beacon.endpoints:
             self._faults.append(_no_zmq(beacon))
-            return self._skip("tunnel", f"no ZMQ on the head: {beacon.why_no_zmq}")
+            self._skip("tunnel", f"no ZMQ on the head: {beacon.why_no_zmq}")
+            return None
 
         async def dial() -> Link:
             with self._journey.stage("tunnel") as note:
                 tunnel, endpoint = await rungs.dial_tunnel(
                     connection,
-                    _seen_from_head(beacon.endpoints[0]),
+                    seen_from_head(beacon.endpoints[0]),
                     credentials,
                     self._settings.runtime_directory,
                     self._deadline,
@@ -238,18 +241,17 @@ class _Climber:
         return await self._try("tunnel", dial)
 
     async def _direct_again(
-        self, beacon: Beacon, credentials: Optional[Credentials]
-    ) -> Optional[tuple[str, Talk]]:
+        self, beacon: Beacon, credentials: Credentials | None
+    ) -> tuple[str, Talk] | None:
         endpoints = list(reachable(beacon, self._place.host))
         if not endpoints or credentials is None:
-            return self._skip("direct", "the server listens on its own loopback only")
+            self._skip("direct", "the server listens on its own loopback only")
+            return None
         return await self._try(
             "direct", lambda: rungs.dial_direct(endpoints[0], credentials, self._deadline)
         )
 
-    async def _stdio(
-        self, connection: SshConnection, beacon: Beacon
-    ) -> Optional[tuple[str, Talk]]:
+    async def _stdio(self, connection: SshConnection, beacon: Beacon) -> tuple[str, Talk] | None:
         async def dial() -> Link:
             with self._journey.stage("relay") as note:
                 pipe, link = await rungs.dial_stdio(
@@ -280,9 +282,7 @@ class _Climber:
     def _skip(self, name: str, reason: str) -> None:
         self._rungs.append(Rung(name, held=False, reason=reason, tried=False))
 
-    async def _try(
-        self, name: str, dial: Callable[[], Awaitable[Link]]
-    ) -> Optional[tuple[str, Talk]]:
+    async def _try(self, name: str, dial: Callable[[], Awaitable[Link]]) -> tuple[str, Talk] | None:
         loop = asyncio.get_running_loop()
         began, opened = loop.time(), len(self.beneath)
         try:
@@ -295,7 +295,7 @@ class _Climber:
                     timeout=self._deadline.at_most(GREETING_SECONDS),
                 )
                 note.detail = f"server {talk.welcome.version}, pid {talk.welcome.pid}"
-        except (HandshakeFailed, SshFailed, CommandServerError) as fault:
+        except CommandServerError as fault:
             self._rungs.append(
                 Rung(name, held=False, reason=fault.what, seconds=loop.time() - began)
             )
@@ -316,31 +316,6 @@ class _Climber:
         return NoRungHeld(
             f"No way to the server on {self._place.host}", host=self._place.host, reasons=reasons
         )
-
-
-def reachable(beacon: Beacon, host: str) -> Iterator[str]:
-    """Endpoints of the beacon that mean its server when used from here."""
-    here = is_this_host(beacon.host)
-    for endpoint in beacon.endpoints:
-        address, port = _split(endpoint)
-        if address.is_unspecified:
-            yield f"tcp://{_bracketed(host)}:{port}"
-        elif here or not address.is_loopback:
-            yield endpoint
-
-
-def _seen_from_head(endpoint: str) -> tuple[str, int]:
-    address, port = _split(endpoint)
-    return ("127.0.0.1" if address.is_unspecified else str(address)), port
-
-
-def _split(endpoint: str) -> tuple[Any, int]:
-    host, _, port = endpoint.partition("://")[2].rpartition(":")
-    return ipaddress.ip_address(host.strip("[]")), int(port)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _no_zmq(beacon: Beacon) -> CommandServerError:

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["Portal", "portal"]
 
@@ -78,7 +78,7 @@ class Portal:
         try:
             over.wait()
         except BaseException:
-            self.post(lambda: made.exception() is None and abandon(made.result()))
+            self.post(lambda: abandon(made.result()) if made.exception() is None else None)
             self._settle()
             raise
         return made.result()
@@ -92,7 +92,7 @@ class Portal:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and all it held with it
             self._loop.call_soon_threadsafe(action)
 
-    def _cancel(self, future: "concurrent.futures.Future[T]") -> None:
+    def _cancel(self, future: concurrent.futures.Future[T]) -> None:
         future.cancel()
         self._settle()
 
@@ -110,7 +110,7 @@ async def _turn() -> None:
     await asyncio.sleep(0)
 
 
-_portal: Optional[Portal] = None
+_portal: Portal | None = None
 _making = threading.Lock()
 
 

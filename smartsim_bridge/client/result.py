@@ -11,7 +11,7 @@ import asyncio
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional, cast
+from typing import Any, cast
 
 from ..errors import LinkLost
 from ..protocol.messages import Start
@@ -27,11 +27,11 @@ class Wish:
     """What the caller of `run` wants of the result."""
 
     args: object
-    timeout: Optional[float] = None
+    timeout: float | None = None
     check: bool = False
     text: bool = True
-    encoding: Optional[str] = None
-    errors: Optional[str] = None
+    encoding: str | None = None
+    errors: str | None = None
 
 
 class Result:
@@ -41,12 +41,12 @@ class Result:
         self,
         talk: Talk,
         request: Start,
-        data: Optional[bytes],
+        data: bytes | None,
         wish: Wish,
-        when_over: Callable[[], None],
+        when_over: Callable[[], object],
     ) -> None:
         self._wish = wish
-        self._feeding: Optional[asyncio.Task[None]] = None
+        self._feeding: asyncio.Task[None] | None = None
         self.command = AsyncCommand(talk, request, wish.args)
         self.command.collect(when_over)
         self.command.request_start()
@@ -67,7 +67,7 @@ class Result:
                 cast(Any, wish.args), wish.timeout or 0.0, out or None, err or None
             )
         done: subprocess.CompletedProcess[Any] = subprocess.CompletedProcess(
-            wish.args, command.returncode or 0, out, err
+            cast(Any, wish.args), command.returncode or 0, out, err
         )
         if wish.text or wish.encoding or wish.errors:
             done.stdout = decode(out, wish.encoding, wish.errors)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..bootstrap import relay
 from ..deadline import Deadline
@@ -47,9 +47,7 @@ async def dial_local(sighting: Sighting) -> Link:
     return await connect_unix(sighting.beacon.socket)
 
 
-async def dial_direct(
-    endpoint: str, credentials: Optional[Credentials], deadline: Deadline
-) -> Link:
+async def dial_direct(endpoint: str, credentials: Credentials | None, deadline: Deadline) -> Link:
     """ZMQ over TCP, without SSH.
 
     Without credentials there is nothing to say to a server, but whether one is there can
@@ -64,7 +62,7 @@ async def dial_direct(
 async def dial_tunnel(
     connection: SshConnection,
     address: tuple[str, int],
-    credentials: Optional[Credentials],
+    credentials: Credentials | None,
     directory: str,
     deadline: Deadline,
 ) -> tuple[Tunnel, str]:
@@ -87,9 +85,7 @@ async def dial_stdio(
     def start() -> StdioPipe:
         pipe = connection.open_stdio(relay.COMMAND)
         try:
-            relay.start_relay(
-                pipe.socket, beacon, prelude=prelude, host=host, deadline=deadline
-            )
+            relay.start_relay(pipe.socket, beacon, prelude=prelude, host=host, deadline=deadline)
         except BaseException:
             pipe.close()
             raise

@@ -49,8 +49,6 @@ class BridgeStatus:
 
     def __str__(self) -> str:
         state = "connected" if self.connected else f"not connected ({self.fault})"
-        lines = [
-            f"{state} by {self.transport} to {self.server_host}, server {self.version}, "
-            f"pid {self.server_pid}"
-        ]
-        return "\n  ".join(lines + [str(rung) for rung in self.rungs])
+        server = f"{self.server_host}, server {self.version}, pid {self.server_pid}"
+        lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
+        return "\n  ".join(lines)

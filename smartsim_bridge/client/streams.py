@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Optional
 
 from ..errors import LinkLost
 from ..protocol.codec import MAX_PAYLOAD
@@ -28,9 +27,9 @@ class OutputReader:
         self._buffer = bytearray()
         self._counted = 0  # bytes of the buffer that were handed on ahead of their taking
         self._ended = False
-        self._fault: Optional[LinkLost] = None
-        self._news: Optional[asyncio.Future[None]] = None
-        self._collected: Optional[list[bytes]] = None
+        self._fault: LinkLost | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._collected: list[bytes] | None = None
 
     # --- for the caller
 
@@ -94,7 +93,7 @@ class OutputReader:
             self._ended = True
         self._wake()
 
-    def end(self, fault: Optional[LinkLost] = None) -> None:
+    def end(self, fault: LinkLost | None = None) -> None:
         """There will be no more: it is complete, or (`fault`) it is not."""
         if not self._ended:
             self._ended, self._fault = True, fault
@@ -135,10 +134,10 @@ class InputWriter:
     def __init__(self, post: Callable[[int, bytes, bool], None]) -> None:
         self._post = post
         self._sending = Sending()
-        self._news: Optional[asyncio.Future[None]] = None
+        self._news: asyncio.Future[None] | None = None
         self._broken = False
         self._closed = False
-        self._fault: Optional[LinkLost] = None
+        self._fault: LinkLost | None = None
 
     def fits(self, data: bytes) -> bool:
         """Whether `write_now` may take it."""
@@ -180,7 +179,7 @@ class InputWriter:
         self._broken = self._broken or broken
         self._wake()
 
-    def end(self, fault: Optional[LinkLost] = None) -> None:
+    def end(self, fault: LinkLost | None = None) -> None:
         """The command is over, or the link is."""
         self._fault = self._fault or fault
         self._broken = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Optional, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ..errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from ..links.link import Link
@@ -72,7 +72,7 @@ class Talk:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._stopping = ""  # why the server ends, once it has said so
-        self.fault: Optional[LinkLost] = None
+        self.fault: LinkLost | None = None
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
         link.deliver(self)

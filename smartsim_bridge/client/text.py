@@ -6,16 +6,14 @@ and its answer, perhaps the id of a job, must not be lost for a stray byte.
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 __all__ = ["ENCODING", "ERRORS", "decode", "encode"]
 
 ENCODING, ERRORS = "utf-8", "replace"
 
 
 def encode(
-    text: Union[str, bytes, None], encoding: Optional[str] = None, errors: Optional[str] = None
-) -> Optional[bytes]:
+    text: str | bytes | None, encoding: str | None = None, errors: str | None = None
+) -> bytes | None:
     """Input as bytes; bytes pass as they are."""
     if isinstance(text, str):
         return text.encode(encoding or ENCODING, errors or "surrogateescape")
@@ -23,8 +21,8 @@ def encode(
 
 
 def decode(
-    data: Optional[bytes], encoding: Optional[str] = None, errors: Optional[str] = None
-) -> Optional[str]:
+    data: bytes | None, encoding: str | None = None, errors: str | None = None
+) -> str | None:
     """Output as text, with universal newlines."""
     if data is None:
         return None
