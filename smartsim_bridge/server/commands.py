@@ -38,6 +38,8 @@ __all__ = ["Command", "Surroundings"]
 SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
 
+WASTE = 1 << 20  # bytes at a time of output that nobody will read
+
 
 class Surroundings:
     """What all commands of one server share."""
@@ -82,6 +84,7 @@ class Command:
         self._receiving = Receiving()
         self._early = bytearray()  # input that came while it waited for its turn
         self._timed_out = False
+        self._is_unread = False
         self._timers: list[asyncio.TimerHandle] = []
 
     # --- what the client asks
@@ -122,6 +125,15 @@ class Command:
             if self._process is not None:
                 self._process.resume(stream)
 
+    def lose_reader(self) -> None:
+        """Nobody will take what it prints.
+
+        One that runs stops when its pipe is full, as before; what an ended one left there
+        is thrown away, so that it can be over.
+        """
+        self._is_unread = True
+        self._waste()
+
     def signal(self, number: int) -> None:
         """Sends a signal to the process group."""
         if self._process is not None and 0 < number < signal.NSIG:
@@ -148,9 +160,11 @@ class Command:
     # --- what the process does (processes.Owner)
 
     def room(self, stream: int) -> int:
-        return self._sending[stream].room
+        return WASTE if self._is_waste else self._sending[stream].room
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
+        if self._is_waste:
+            return
         sending = self._sending[stream]
         offset = sending.take(data)
         if eof:
@@ -171,6 +185,7 @@ class Command:
     def exited(self) -> None:
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
+        self._waste()
 
     def drained(self) -> None:
         if self.lifecycle.state is State.RUNNING:
@@ -197,6 +212,15 @@ class Command:
             stderr=request.stderr,
             descriptor_limit=shared.descriptor_limit,
         )
+
+    @property
+    def _is_waste(self) -> bool:
+        return self._is_unread and self.lifecycle.state is State.EXITED
+
+    def _waste(self) -> None:
+        if self._is_waste and self._process is not None:
+            for stream in self._sending:
+                self._process.resume(stream)
 
     def _write(self, data: bytes) -> None:
         assert self._process is not None

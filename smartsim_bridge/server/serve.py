@@ -33,7 +33,6 @@ from ..protocol.messages import (
     Message,
     Refusal,
     Report,
-    Stop,
     Stopping,
     Welcome,
 )

@@ -124,6 +124,8 @@ class Session:
     def leave(self, *, closed: bool) -> None:
         """The client is gone: `closed` on purpose, or lost.  Its commands get a grace."""
         self._link = None
+        for command in self._commands.values():
+            command.lose_reader()
         if self._commands:
             loop = asyncio.get_running_loop()
             loop.call_later(GRACE_CLOSED if closed else GRACE_LOST, self.end_commands)

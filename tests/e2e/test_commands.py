@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from smartsim_bridge import Bridge
-from tests.support.conditions import wait_until
 from tests.support.heads import Head, is_running
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
 
@@ -80,7 +80,9 @@ def test_a_shell_reads_the_line_where_it_is_asked_for(bridge: Bridge, busy_head:
 
 
 def test_cwd_and_env_are_those_of_the_head(bridge: Bridge, busy_head: Head) -> None:
-    finished = bridge.run(["sh", "-c", "pwd; echo $COLOUR $HOME"], cwd="/usr", env={"COLOUR": "red"})
+    finished = bridge.run(
+        ["sh", "-c", "pwd; echo $COLOUR $HOME"], cwd="/usr", env={"COLOUR": "red"}
+    )
     assert finished.stdout == f"/usr\nred {busy_head.sshd.home}\n"
 
 
@@ -102,7 +104,7 @@ def test_a_time_limit_ends_the_whole_process_group(bridge: Bridge) -> None:
     pids = [int(word) for word in output.split()]
     assert len(pids) == 3
     for pid in pids:
-        wait_until(lambda pid=pid: not is_running(pid), message=f"{pid} still runs")  # type: ignore[misc]
+        wait_until(lambda pid=pid: not is_running(pid))  # type: ignore[misc]
     assert bridge.run(["echo", "usable"]).stdout == "usable\n"
 
 
@@ -129,7 +131,7 @@ def test_many_commands_run_at_the_same_time_and_none_waits_for_another(bridge: B
 def test_many_sleepers_of_many_threads_overlap(bridge: Bridge) -> None:
     with ThreadPoolExecutor(MANY) as pool:
         sleeping = [pool.submit(bridge.run, ["sleep", "1"]) for _ in range(MANY)]
-        wait_until(lambda: bridge.status().running >= MANY, message=f"{MANY} never ran at once")
+        wait_until(lambda: bridge.status().running >= MANY)
         assert bridge.run(["true"]).returncode == 0
         assert all(one.result().returncode == 0 for one in sleeping)
 

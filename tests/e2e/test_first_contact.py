@@ -14,9 +14,10 @@ import pytest
 
 from smartsim_bridge import shutdown_command_server
 from smartsim_bridge.errors import BridgeClosed, LinkLost, NoServer
-from tests.support.conditions import wait_until
+from smartsim_bridge.stages import Stage
 from tests.support.heads import MakeHead, is_running
 from tests.support.python39 import Python39
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
 
@@ -207,7 +208,7 @@ def test_a_start_up_file_that_talks_does_not_disturb(make_head: MakeHead) -> Non
 
 
 def test_each_stage_is_told_as_it_ends(make_head: MakeHead) -> None:
-    told = []
+    told: list[Stage] = []
     bridge = make_head().init(autostart=True, on_stage=told.append)
 
     names = [stage.name for stage in told]

@@ -19,6 +19,7 @@ from smartsim_bridge.errors import CommandServerError
 from smartsim_bridge.protocol import codec
 from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.messages import Hello
+from smartsim_bridge.stages import Stage
 from tests.support.head_python import HeadPython
 from tests.support.heads import Head, MakeHead
 from tests.support.local_server import LocalServer
@@ -196,7 +197,7 @@ def test_no_secret_is_seen_anywhere(
     head: Head, caplog: pytest.LogCaptureFixture, neighbour: Neighbour
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    stages = []
+    stages: list[Stage] = []
     with watched_processes() as lines:
         bridge = head.init(autostart=True, on_stage=stages.append)
         bridge.run(["true"])
@@ -242,7 +243,9 @@ def test_the_servers_secret_is_written_nowhere(
     for file in head.sshd.home.rglob("*"):
         if file.is_file() and file.stat().st_size < 1 << 20:
             text = file.read_text("utf-8", "replace")
-            words |= {text[i : i + 40] for i in range(len(text) - 39) if " " not in text[i : i + 40]}
+            words |= {
+                text[i : i + 40] for i in range(len(text) - 39) if " " not in text[i : i + 40]
+            }
     secrets = set()
     for word in words:
         try:

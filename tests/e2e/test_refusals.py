@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from smartsim_bridge import CommandServerError, errors, init_command_server
-from tests.support.conditions import wait_until
 from tests.support.heads import MakeHead
 from tests.support.local_server import LocalServer, MakeLocalServer
 from tests.support.peers import Peer, http_peer, silent_peer, zmq_plain_peer
 from tests.support.sshd import make_key
+from tests.support.waiting import wait_until
 
 LIMIT = 10.0  # seconds for the whole init
 
@@ -136,16 +136,12 @@ def test_an_unknown_host_key_is_unknown(make_head: MakeHead) -> None:
 
 @pytest.mark.sshd
 @pytest.mark.parametrize("host_keys", ["strict", "accept-new"])
-def test_a_changed_host_key_is_changed(
-    host_keys: str, make_head: MakeHead, tmp_path: Path
-) -> None:
+def test_a_changed_host_key_is_changed(host_keys: str, make_head: MakeHead, tmp_path: Path) -> None:
     head = make_head()
     other = Path(f"{make_key(tmp_path / 'other')}.pub").read_text().split()[:2]
     known = f"[127.0.0.1]:{head.sshd.port} {' '.join(other)}\n"
     head.sshd.known_hosts.write_text(known)
-    fault = refused(
-        errors.HostKeyChanged, **head.keywords, autostart=True, host_keys=host_keys
-    )
+    fault = refused(errors.HostKeyChanged, **head.keywords, autostart=True, host_keys=host_keys)
     assert isinstance(fault, errors.HostKeyChanged)
     assert fault.expected
     assert head.sshd.known_hosts.read_text() == known
@@ -220,7 +216,7 @@ def test_a_python_that_is_not_there_is_named(make_head: MakeHead) -> None:
 def test_a_head_without_any_python_is_told(make_head: MakeHead) -> None:
     head = make_head()
     # As bare as an appliance: what the search would find is hidden from the shell.
-    hidden = "command() { case $2 in *python*) return 1 ;; *) builtin command \"$@\" ;; esac; }"
+    hidden = 'command() { case $2 in *python*) return 1 ;; *) builtin command "$@" ;; esac; }'
     keywords = {**head.keywords, "python": None}
     fault = refused(errors.NoUsablePython, **keywords, autostart=True, prelude=hidden)
     assert "prelude" in fault.advice
@@ -256,5 +252,5 @@ def test_nothing_stays_open_after_a_refusal(make_head: MakeHead) -> None:
     head = make_head()
     keywords = {**head.keywords, "python": "/nonexistent/python3"}
     refused(errors.NoUsablePython, **keywords, autostart=True)
-    wait_until(lambda: head.sshd.session_pids() == [], message="the SSH connection stays")
+    wait_until(lambda: head.sshd.session_pids() == [])
     assert head.server_pids() == []

@@ -8,8 +8,8 @@ import pytest
 
 from smartsim_bridge import BridgeStatus, Rung, errors, shutdown_command_server
 from smartsim_bridge.errors import CommandServerError, LinkLost
-from tests.support.conditions import wait_until
 from tests.support.heads import MakeHead
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
 

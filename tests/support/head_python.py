@@ -54,11 +54,10 @@ def run_as(user: User, command: list[str], **keywords: object) -> subprocess.Com
         "text": True,
         "errors": "replace",
         "timeout": RUN_SECONDS,
-        "check": False,
         **as_user,
         **keywords,
     }
-    return subprocess.run(command, **settings)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, check=False, **settings)  # type: ignore[call-overload,no-any-return]
 
 
 def find_python(user: User, version: tuple[int, int] | None = None) -> HeadPython | None:

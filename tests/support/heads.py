@@ -26,10 +26,10 @@ import pytest
 from smartsim_bridge import Bridge, CommandServerError, init_command_server
 from smartsim_bridge.protocol.beacon import Beacon
 
-from .conditions import wait_until
 from .head_python import HeadPython, find_python, install_zmq
 from .sshd import HOST_KEY_TYPES, Sshd
 from .users import User
+from .waiting import wait_until
 
 __all__ = [
     "Head",

@@ -1,0 +1,276 @@
+"""`smartsim-bridge`, as somebody types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.heads import Head, MakeHead, is_running, stop_servers
+from tests.support.local_server import LocalServer
+from tests.support.waiting import wait_until
+
+SECONDS = 40.0
+
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "import sys; from smartsim_bridge.cli import main; sys.exit(main())",
+]
+
+
+def bridge(*words: str, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
+    keywords.setdefault("stdin", subprocess.DEVNULL)
+    if "input" in keywords:
+        del keywords["stdin"]
+    return subprocess.run(
+        [*PROGRAM, *words], capture_output=True, timeout=SECONDS, check=False, **keywords
+    )
+
+
+@pytest.fixture
+def here(local_server: LocalServer) -> LocalServer:
+    """A server on this host, which `--addr` need not name."""
+    return local_server
+
+
+@pytest.mark.parametrize("status", [0, 1, 3, 127, 255])
+def test_run_ends_with_the_commands_status(status: int, here: LocalServer) -> None:
+    done = bridge("run", "--", "sh", "-c", f"exit {status}")
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
+def test_run_ends_with_128_and_the_signal(here: LocalServer) -> None:
+    assert bridge("run", "--", "sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
+
+
+def test_run_passes_bytes_through_both_ways(here: LocalServer) -> None:
+    every = bytes(range(256)) * 2000
+    done = bridge("run", "--", "sh", "-c", "tee /dev/stderr", input=every)
+    assert done.returncode == 0
+    assert done.stdout == every
+    assert done.stderr == every
+
+
+def test_run_needs_no_dashes_before_a_plain_command(here: LocalServer) -> None:
+    assert bridge("run", "echo", "-n", "plain").stdout == b"plain"
+
+
+def test_run_says_what_it_does_not_find(here: LocalServer) -> None:
+    done = bridge("run", "--", "no-such-program")
+    assert done.returncode == 127
+    assert b"no-such-program" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_run_in_another_directory(here: LocalServer) -> None:
+    assert bridge("run", "--cwd", "/usr", "--", "pwd").stdout == b"/usr\n"
+
+
+def test_run_without_a_command_says_how(here: LocalServer) -> None:
+    done = bridge("run")
+    assert done.returncode == 2
+    assert b"PROGRAM" in done.stderr
+
+
+def test_output_comes_while_the_command_runs(here: LocalServer) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "run", "--", "sh", "-c", "echo ready; read word; echo got $word; cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.stdin.write(b"this\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"got this\n"
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_passed_on(number: signal.Signals, here: LocalServer) -> None:
+    script = f"trap 'echo caught; exit 9' {number.name[3:]}; echo $$; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [*PROGRAM, "run", "--", "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.stdout.read() == b"caught\n"
+        assert process.wait(10) == 9
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_ends_the_command_is_its_status(
+    number: signal.Signals, here: LocalServer
+) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "run", "--", "sh", "-c", "echo $$; exec sleep 600"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    wait_until(lambda: not is_running(pid))
+
+
+def test_killed_client_does_not_leave_its_command_for_ever(here: LocalServer) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "run", "--", "sh", "-c", "echo $$; yes"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    # It has a grace; the server's own end does not leave it behind either.
+    here.process.send_signal(signal.SIGTERM)
+    assert here.process.wait(15) == 0
+    assert not is_running(pid)
+
+
+def test_a_reader_that_goes_away_ends_it(here: LocalServer) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "run", "--", "sh", "-c", "echo $$ >&2; exec yes"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        pid = int(process.stderr.readline())
+        process.stdout.read(100)
+        process.stdout.close()
+        assert process.wait(15) == 128 + signal.SIGPIPE
+    wait_until(lambda: not is_running(pid))
+
+
+def test_no_server_is_255_with_advice(here: LocalServer) -> None:
+    here.process.terminate()
+    here.process.wait(10)
+    done = bridge("run", "--no-autostart", "--", "true")
+    assert done.returncode == 255
+    assert b"smartsim-bridge: " in done.stderr
+    assert b"start_cmd_server.py" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert bridge("status").returncode == 255
+
+
+def test_wrong_settings_are_255_in_words(here: LocalServer) -> None:
+    done = bridge("status", "--transport", "carrier-pigeon")
+    assert done.returncode in (2, 255)
+    assert b"carrier-pigeon" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_status_tells_people_and_programs(here: LocalServer) -> None:
+    said = bridge("status").stdout.decode()
+    assert str(here.pid) in said
+    assert "local" in said
+    content = json.loads(bridge("status", "--json").stdout)
+    assert content["server_pid"] == here.pid
+    assert content["transport"] == "local"
+    assert {rung["name"] for rung in content["rungs"]} >= {"local"}
+
+
+def test_logs_show_what_a_started_server_wrote(near_home: Path) -> None:
+    state_dir = near_home / "state"
+    environment = {**os.environ, "SMARTSIM_BRIDGE_STATE_DIR": str(state_dir)}
+    try:
+        assert bridge("start", env=environment).returncode == 0
+        done = bridge("logs", env=environment)
+        assert done.returncode == 0
+        assert b"serving as pid" in done.stdout
+    finally:
+        stop_servers(state_dir)
+
+
+def test_start_status_stop_in_turn(near_home: Path) -> None:
+    state_dir = near_home / "state"
+    environment = {**os.environ, "SMARTSIM_BRIDGE_STATE_DIR": str(state_dir)}
+    try:
+        assert b"started" in bridge("start", env=environment).stdout
+        assert b"already runs" in bridge("start", env=environment).stdout
+        pid = json.loads(bridge("status", "--json", env=environment).stdout)["server_pid"]
+        assert b"stopped" in bridge("stop", env=environment).stdout
+        wait_until(lambda: not is_running(pid))
+        again = bridge("stop", env=environment)
+        assert again.returncode == 0
+        assert b"nothing to stop" in again.stderr
+    finally:
+        stop_servers(state_dir)
+
+
+def test_help_and_version_need_no_head() -> None:
+    assert b"run" in bridge("--help").stdout
+    assert bridge("--version").stdout.startswith(b"smartsim-bridge ")
+
+
+# --- over SSH -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def head(make_head: MakeHead) -> Head:
+    return make_head()
+
+
+def there(head: Head) -> list[str]:
+    keywords = ("--addr", "head", "--ssh-config", str(head.sshd.ssh_config), "--python")
+    return [*keywords, head.python]
+
+
+@pytest.mark.sshd
+def test_the_whole_round_over_ssh(head: Head) -> None:
+    where = there(head)
+    assert b"started" in bridge("start", *where).stdout
+    (pid,) = head.server_pids()
+    status = json.loads(bridge("status", *where, "--json").stdout)
+    assert (status["server_pid"], status["transport"]) == (pid, "tunnel")
+    done = bridge("run", *where, "--", "sh", "-c", "id -un; cat; exit 3", input=b"in")
+    assert (done.returncode, done.stdout) == (3, f"{head.sshd.user.name}\nin".encode())
+    assert b"serving as pid" in bridge("logs", *where[:4]).stdout
+    assert b"stopped" in bridge("stop", *where).stdout
+    wait_until(lambda: not is_running(pid))
+
+
+@pytest.mark.sshd
+def test_run_starts_the_server_where_none_runs(head: Head) -> None:
+    done = bridge("run", *there(head), "--", "echo", "hello")
+    assert (done.returncode, done.stdout) == (0, b"hello\n")
+    assert len(head.server_pids()) == 1
+
+
+@pytest.mark.sshd
+def test_an_unknown_host_key_is_255_with_its_fingerprint(head: Head) -> None:
+    head.sshd.known_hosts.write_text("")
+    done = bridge("run", *there(head), "--", "true")
+    assert done.returncode == 255
+    assert b"SHA256:" in done.stderr
+
+
+@pytest.mark.sshd
+def test_verbose_shows_the_steps(head: Head) -> None:
+    done = bridge("start", *there(head), "-v")
+    for word in (b"probe", b"upload", b"launch", b"tunnel", b"handshake"):
+        assert word in done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
