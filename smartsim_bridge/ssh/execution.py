@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -30,6 +31,9 @@ NOISE_LIMIT = 16384
 
 # Where the caller sets no limit, paramiko would wait an hour for a channel.
 OPEN_SECONDS = 60.0
+
+# A session slot that was just given up is free again a moment later; see _open_channel.
+FREE_SLOT_SECONDS, FREE_SLOT_PAUSE = 1.0, 0.02
 
 CHUNK = 32768
 
@@ -62,10 +66,7 @@ def open_session(
     transport: paramiko.Transport, command: str, host: str, deadline: Deadline
 ) -> paramiko.Channel:
     """A channel on which `command` was started.  Raises SshFailed."""
-    try:
-        channel = transport.open_session(timeout=deadline.at_most(OPEN_SECONDS))
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise _no_session(error, host) from error
+    channel = _open_channel(transport, host, deadline)
     with _closed_when_over(channel, deadline) as is_over:
         try:
             channel.exec_command(command)
@@ -107,6 +108,21 @@ def execute(
     if status < 0 and not transport.is_active():
         raise SshFailed("the connection broke during a command", host=host, step="execute")
     return Completed(status if status >= 0 else None, bytes(out), bytes(err))
+
+
+def _open_channel(transport: paramiko.Transport, host: str, deadline: Deadline) -> paramiko.Channel:
+    """Under MaxSessions a slot is free only when sshd has reaped the process that had it, a
+    moment after we were told of its end: so a refusal is taken as final after some time."""
+    patience = deadline.within(FREE_SLOT_SECONDS)
+    while True:
+        try:
+            return transport.open_session(timeout=deadline.at_most(OPEN_SECONDS))
+        except paramiko.ChannelException as error:
+            if patience.is_over:
+                raise _no_session(error, host) from error
+            time.sleep(FREE_SLOT_PAUSE)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _no_session(error, host) from error
 
 
 class StdioPipe:

@@ -16,6 +16,7 @@ from smartsim_bridge import Bridge, errors, init_command_server, shutdown_comman
 from smartsim_bridge.errors import CommandServerError
 from tests.support.heads import MakeHead, is_running, servers_in, stop_servers
 from tests.support.local_server import LocalServer, MakeLocalServer
+from tests.support.users import us
 from tests.support.waiting import wait_until
 
 
@@ -133,10 +134,8 @@ def test_a_head_that_shares_the_home_is_reached_directly(
 def test_a_readable_beacon_saves_the_login(
     make_head: MakeHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = make_head(user=None)
+    head = make_head(user=us())
     pid = head.init(autostart=True).status().server_pid
-    if not head.sshd.user.is_us:
-        pytest.skip("only the user himself can read his state directory")
     logins = head.sshd.log.count("Accepted publickey")
     monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(head.state_dir))
     monkeypatch.setattr("socket.gethostname", lambda: head.beacon().host)
