@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
@@ -25,52 +26,122 @@ sys.path.insert(0, str(DOCS.parent))
 from smartsim_bridge import errors, settings  # noqa: E402
 from smartsim_bridge.protocol import beacon, conversation, lifecycle, messages  # noqa: E402
 
-DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.S)
+DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # module, constant, unit, why.  The value is looked up.
 LIMITS = (
-    ("protocol.codec", "MAX_HEADER", "bytes", "JSON header; Linux's limit for argv and environment"),
+    (
+        "protocol.codec",
+        "MAX_HEADER",
+        "bytes",
+        "JSON header; Linux's limit for argv and environment",
+    ),
     ("protocol.codec", "MAX_PAYLOAD", "bytes", "raw payload of one message; a few pipes full"),
     ("protocol.codec", "MAX_FRAMES", "frames", "of one message: header, payload"),
-    ("protocol.codec", "MAX_DIGITS", "digits", "of a number in a header; longer ones only cost time"),
-    ("protocol.flow", "WINDOW", "bytes", "under way per stream; bounds memory, and throughput per round trip"),
-    ("protocol.flow", "ACK_STEP", "bytes", "between acknowledgements, so that the sender never stands still"),
+    (
+        "protocol.codec",
+        "MAX_DIGITS",
+        "digits",
+        "of a number in a header; longer ones only cost time",
+    ),
+    (
+        "protocol.flow",
+        "WINDOW",
+        "bytes",
+        "under way per stream; bounds memory, and throughput per round trip",
+    ),
+    (
+        "protocol.flow",
+        "ACK_STEP",
+        "bytes",
+        "between acknowledgements, so that the sender never stands still",
+    ),
     ("protocol.beacon", "MAX_BEACON_BYTES", "bytes", "of a beacon; a real one has under 1 KiB"),
     ("protocol.messages", "DEFAULT_HEARTBEAT", "s", "between pings"),
-    ("client.talk", "MISSED_HEARTBEATS", "heartbeats", "without a word from the server: the link is lost"),
+    (
+        "client.talk",
+        "MISSED_HEARTBEATS",
+        "heartbeats",
+        "without a word from the server: the link is lost",
+    ),
     ("client.ladder", "GREETING_SECONDS", "s", "for the server's answer to Hello"),
-    ("client.rungs", "DIRECT_SECONDS", "s", "for a direct connection; a firewall that drops never answers"),
+    (
+        "client.rungs",
+        "DIRECT_SECONDS",
+        "s",
+        "for a direct connection; a firewall that drops never answers",
+    ),
     ("client.bridge", "STATUS_SECONDS", "s", "for the answer to `status()`"),
     ("client.command", "CANCEL_GRACE", "s", "between SIGTERM and SIGKILL for a cancelled call"),
     ("remote", "CONNECT_SECONDS", "s", "for the old `init_command_server`"),
     ("server.serve", "HELLO_SECONDS", "s", "until a new link must have said who it is"),
-    ("server.serve", "MISSED_HEARTBEATS", "heartbeats", "without a word from a client: its link is cut"),
+    (
+        "server.serve",
+        "MISSED_HEARTBEATS",
+        "heartbeats",
+        "without a word from a client: its link is cut",
+    ),
     ("server.serve", "MAX_LINKS", "links", "of one server; each takes a task and some memory"),
     ("server.serve", "BEACON_SECONDS", "s", "between two touches of the beacon"),
     ("server.serve", "IDLE_HOURS", "h", "without client and command, then the server ends"),
-    ("server.serve", "OPEN_FILES", "files", "wanted by the server, as far as the hard limit allows"),
+    (
+        "server.serve",
+        "OPEN_FILES",
+        "files",
+        "wanted by the server, as far as the hard limit allows",
+    ),
     ("server.sessions", "MAX_RUNNING", "commands", "at once in one server; the others queue"),
     ("server.sessions", "GRACE_CLOSED", "s", "until commands of a closed bridge are ended"),
-    ("server.sessions", "GRACE_LOST", "s", "until commands of a lost link are ended: a submission may come through"),
+    (
+        "server.sessions",
+        "GRACE_LOST",
+        "s",
+        "until commands of a lost link are ended: a submission may come through",
+    ),
     ("server.sessions", "KILL_AFTER", "s", "between SIGTERM and SIGKILL for those"),
-    ("server.processes", "HELD_PIPES_SECONDS", "s", "that a stranger may hold a killed command's pipes"),
+    (
+        "server.processes",
+        "HELD_PIPES_SECONDS",
+        "s",
+        "that a stranger may hold a killed command's pipes",
+    ),
     ("server.logbook", "MAX_BYTES", "bytes", "of one log file; homes have quotas"),
     ("server.logbook", "KEPT", "files", "of rotated log beside the current one"),
-    ("links.zmq_link", "HANDSHAKE_MS", "ms", "for a ZMQ handshake; a stranger holds a connection no longer"),
+    (
+        "links.zmq_link",
+        "HANDSHAKE_MS",
+        "ms",
+        "for a ZMQ handshake; a stranger holds a connection no longer",
+    ),
     ("links.zmq_link", "HEARTBEAT_MS", "ms", "between libzmq's own heartbeats"),
     ("links.zmq_link", "HEARTBEAT_TIMEOUT_MS", "ms", "without an answer to them"),
     ("links.zmq_link", "LINGER_MS", "ms", "for a last word to leave"),
     ("links.zmq_link", "BACKLOG", "connections", "that may wait: many clients may arrive at once"),
-    ("bootstrap.shell", "ANSWER_LIMIT", "bytes", "of an answer; a start-up file may print for ever"),
+    (
+        "bootstrap.shell",
+        "ANSWER_LIMIT",
+        "bytes",
+        "of an answer; a start-up file may print for ever",
+    ),
     ("bootstrap.shell", "PATIENCE", "s", "until a silent shell sees its input end"),
     ("bootstrap.noise", "MAX_LINES", "lines", "of the head's noise in an error"),
     ("ssh.dialling", "ONE_ADDRESS_SECONDS", "s", "for one of several addresses of a host"),
     ("ssh.dialling", "RESOLVE_SECONDS", "s", "for the name server"),
-    ("ssh.connection", "KEEPALIVE_SECONDS", "s", "between keepalives; below the idle limits of firewalls"),
+    (
+        "ssh.connection",
+        "KEEPALIVE_SECONDS",
+        "s",
+        "between keepalives; below the idle limits of firewalls",
+    ),
     ("ssh.connection", "PIPE_SECONDS", "s", "for the start of a command through SSH"),
     ("ssh.execution", "OPEN_SECONDS", "s", "for an SSH session to open"),
     ("ssh.tunnel", "PROOF_SECONDS", "s", "for the first channel to the forwarded port"),
-    ("ssh.tunnel", "SOCKET_PATH_LIMIT", "bytes", "of the tunnel's socket path; sun_path holds 104 to 108"),
+    (
+        "ssh.tunnel",
+        "SOCKET_PATH_LIMIT",
+        "bytes",
+        "of the tunnel's socket path; sun_path holds 104 to 108",
+    ),
     ("ssh.auth", "MAX_STEPS", "steps", "of one login; sites want two or three"),
     ("ssh.ssh_config", "MAX_INCLUDE_DEPTH", "files", "that include one another, as in ssh"),
     ("ssh.ssh_config", "MATCH_EXEC_SECONDS", "s", "for a `Match exec` command"),
@@ -102,15 +173,18 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # --- the state machines
 
 
-Moves = Mapping[tuple[enum.Enum, enum.Enum], enum.Enum]
+State = TypeVar("State", bound=enum.Enum)
+Input = TypeVar("Input", bound=enum.Enum)
 
 
-def _machine(table: Moves, first: enum.Enum) -> str:
+def _machine(table: Mapping[tuple[State, Input], State], first: State) -> str:
     arrows: dict[tuple[str, str], list[str]] = {}
     for (state, what), following in table.items():
         arrows.setdefault((state.name, following.name), []).append(what.value)
     drawn = [f"    {one} --> {other}: {', '.join(words)}" for (one, other), words in arrows.items()]
-    picture = "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {first.name}", *drawn, "```"])
+    picture = "\n".join(
+        ["```mermaid", "stateDiagram-v2", f"    [*] --> {first.name}", *drawn, "```"]
+    )
     rows = [
         (state.name, str(what.value), following.name) for (state, what), following in table.items()
     ]
