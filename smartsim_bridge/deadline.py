@@ -7,7 +7,8 @@ step asks what is left.  It uses the monotonic clock: a changed wall clock moves
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 __all__ = ["Deadline"]
 
@@ -39,6 +40,16 @@ class Deadline:
     def within(self, seconds: float) -> Deadline:
         """A deadline for one step: `seconds` from now, and never later than this one."""
         return Deadline(self.at_most(seconds), clock=self._clock)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time that the block takes does not count: a person is typing."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            if self._end is not None:
+                self._end += self._clock() - began
 
     def __repr__(self) -> str:
         return f"Deadline({self.left:.1f} s left)"

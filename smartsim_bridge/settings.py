@@ -53,7 +53,7 @@ class Settings:
     prelude    shell lines to run first on the head ("module load python")
     shims      stand-ins for the scheduler's commands on this process's PATH
     keep_env   variables of an enclosing job that commands may see all the same
-    timeout    for the whole connect, prompts included
+    timeout    for the whole connect; answering a prompt does not count
     on_stage   called with each `stages.Stage` as it ends
     state_dir  of the server, and where beacons are looked for; "": the fixed place in the home
     """

@@ -50,3 +50,17 @@ def test_negative_limit_is_over_at_once() -> None:
 
 def test_repr_tells_what_is_left() -> None:
     assert repr(Deadline(5, clock=Clock())) == "Deadline(5.0 s left)"
+
+
+def test_time_spent_typing_does_not_count() -> None:
+    clock = Clock()
+    deadline = Deadline(5, clock=clock)
+    clock.now += 1
+    with deadline.paused():
+        clock.now += 60
+    assert deadline.left == 4.0
+
+
+def test_no_limit_can_be_paused() -> None:
+    with Deadline(None).paused():
+        pass

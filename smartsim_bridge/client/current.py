@@ -56,7 +56,7 @@ def init_command_server(
     prelude     shell lines to run first on the head: "module load python"
     shims       reserved for stand-ins of scheduler commands on PATH; not in this release
     keep_env    variables of an enclosing job that may pass to commands: ("SLURM_*",)
-    timeout     seconds for the whole connect, prompts included; default 30
+    timeout     seconds for the whole connect; answering a prompt does not count; default 30
     on_stage    called with a `Stage` as each step ends
 
     What is left out comes from the environment (SMARTSIM_BRIDGE_TIMEOUT ...), then from

@@ -14,6 +14,7 @@ from ..settings import Settings
 from ..stages import Journey
 
 if TYPE_CHECKING:
+    from ..ssh.ask import Ask
     from ..ssh.connection import SshConnection
 
 __all__ = ["local_python", "open_connection", "this_host"]
@@ -37,11 +38,21 @@ def open_connection(settings: Settings, deadline: Deadline, journey: Journey) ->
     )
     return SshConnection.open(
         target,
-        ask=settings.ask or default_ask(),
+        ask=_unhurried(settings.ask or default_ask(), deadline),
         host_keys=settings.host_keys,
         deadline=deadline,
         journey=journey,
     )
+
+
+def _unhurried(ask: Ask, deadline: Deadline) -> Ask:
+    """The same questions, but nobody has to type against the clock."""
+
+    def answer(prompt: str, secret: bool) -> str:
+        with deadline.paused():
+            return ask(prompt, secret)
+
+    return answer
 
 
 def this_host(settings: Settings) -> LocalHost:
