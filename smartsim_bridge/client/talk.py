@@ -8,6 +8,7 @@ what is done with the answers.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from typing import Protocol, TypeVar
 
@@ -195,7 +196,7 @@ class Talk:
         self.fault = fault
         self._pulse.cancel()
         for listener in list(self._commands.values()):
-            listener.lost(fault)
+            listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
         for waiting in self._inquiries.values():
             if not waiting.done():
                 waiting.set_exception(fault)
