@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 from .. import __version__
 from ..errors import CommandServerError, ServerAlreadyRuns
@@ -31,7 +30,7 @@ Say = Callable[[str], None]
 OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to be ready
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with one line on stderr saying what failed."""
     arguments = _parser().parse_args(argv)
     if arguments.what == "relay":
@@ -73,7 +72,7 @@ def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
     parser.add_argument("--state-dir", default="", help=f"default: ${STATE_VARIABLE}, or the home")
     parser.add_argument(
         "--idle-exit",
-        type=float,
+        type=_hours,
         default=IDLE_HOURS,
         metavar="HOURS",
         help="end after so long without client and command (default %(default)g)",
@@ -87,9 +86,16 @@ def _port(text: str) -> int:
     return number
 
 
+def _hours(text: str) -> float:
+    number = float(text)
+    if not number > 0:  # this way round for NaN
+        raise argparse.ArgumentTypeError(f"{text} hours are no time")
+    return number
+
+
 def _serve_foreground(arguments: argparse.Namespace) -> int:
     try:
-        server, places = _make(arguments)
+        server, _ = _make(arguments)
         asyncio.run(_run(server, lambda beacon, _: print(_greeting(beacon), flush=True)))
     except CommandServerError as fault:
         sys.stderr.write(f"smartsim-bridge: {fault}\n")
@@ -98,7 +104,7 @@ def _serve_foreground(arguments: argparse.Namespace) -> int:
 
 
 def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
-    def ready(beacon: Beacon, credentials: Optional[Credentials]) -> None:
+    def ready(beacon: Beacon, credentials: Credentials | None) -> None:
         say("+" + ready_line(arguments.nonce, beacon, credentials) + "\n")
 
     try:
@@ -118,7 +124,7 @@ def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
     return Server(options, places, os.environ), places
 
 
-def _run_or_find(server: Server, ready: Callable[[Beacon, Optional[Credentials]], None]) -> None:
+def _run_or_find(server: Server, ready: Callable[[Beacon, Credentials | None], None]) -> None:
     """Becomes the server, or finds the one that a racing starter has become."""
     end = time.monotonic() + OTHER_STARTS_SECONDS
     while True:
@@ -135,14 +141,13 @@ def _run_or_find(server: Server, ready: Callable[[Beacon, Optional[Credentials]]
             time.sleep(0.02)
 
 
-async def _run(
-    server: Server, ready: Callable[[Beacon, Optional[Credentials]], None]
-) -> None:
+async def _run(server: Server, ready: Callable[[Beacon, Credentials | None], None]) -> None:
     beacon = await server.start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop, 5.0, signal.Signals(number).name)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Taken and dropped: had we it ignored, every command would inherit that.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     ready(beacon, server.credentials)
     await server.wait()
 

@@ -32,7 +32,12 @@ class Lock:
     def take(self) -> bool:
         """Whether we have it now; raises ServerStartFailed where locks do not work."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as refused:
+            raise ServerStartFailed(
+                f"Cannot open {self._path}: {refused.strerror}", step="lock"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as taken:

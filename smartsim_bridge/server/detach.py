@@ -6,10 +6,13 @@ and prints that.  Must be called before any thread or event loop exists.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO, NoReturn
 
 __all__ = ["detached"]
 
@@ -23,9 +26,10 @@ def detached(serve: Callable[[Callable[[str], None]], int]) -> int:
     with exit status 1, where the child ends without one.
     """
     reader, writer = os.pipe()
-    if os.fork() != 0:
+    child = os.fork()
+    if child != 0:
         os.close(writer)
-        os.wait()
+        os.waitpid(child, 0)
         return _repeat(reader)
     os.close(reader)
     os.setsid()
@@ -33,8 +37,18 @@ def detached(serve: Callable[[Callable[[str], None]], int]) -> int:
         # Not a session leader any more: the grandchild can never get a terminal.
         os._exit(0)
     _leave_terminal(keep=writer)
-    status = serve(lambda line: _say(writer, line))
-    os._exit(status)
+    return _serve_and_exit(serve, os.fdopen(writer, "wb", buffering=0))
+
+
+def _serve_and_exit(serve: Callable[[Callable[[str], None]], int], pipe: BinaryIO) -> NoReturn:
+    status = 1
+    try:
+        status = serve(lambda line: _say(pipe, line))
+    except Exception as fault:  # above us is only the parent, which waits for a word
+        logging.getLogger(__name__).exception("the server failed")
+        _say(pipe, f"-smartsim-bridge: {type(fault).__name__}: {fault}\n")
+    finally:
+        os._exit(status)
 
 
 def _repeat(reader: int) -> int:
@@ -50,18 +64,20 @@ def _repeat(reader: int) -> int:
     return 0 if is_ready else 1
 
 
-def _say(writer: int, line: str) -> None:
-    os.write(writer, line.encode())
-    os.close(writer)
+def _say(pipe: BinaryIO, line: str) -> None:
+    """Only the first word is for the parent, which may be gone by then."""
+    if not pipe.closed:
+        with suppress(OSError), pipe:
+            pipe.write(line.encode())
 
 
 def _leave_terminal(keep: int) -> None:
     """Lets go of everything that ties us to the session, and of every descriptor but `keep`.
 
     A descriptor that we inherited would hold somebody's pipe, or the SSH session, open.
+    The umask stays: it is the user's own, and the commands inherit it.
     """
     os.chdir("/")
-    os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

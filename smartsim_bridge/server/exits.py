@@ -45,9 +45,7 @@ class ExitWatch:
         process.wait()  # has ended: returns at once
         on_exit()
 
-    def _watch_signal(
-        self, process: subprocess.Popen[bytes], on_exit: Callable[[], None]
-    ) -> None:
+    def _watch_signal(self, process: subprocess.Popen[bytes], on_exit: Callable[[], None]) -> None:
         if self._by_signal is None:
             self._by_signal = {}
             self._loop.add_signal_handler(signal.SIGCHLD, self._ask_all)

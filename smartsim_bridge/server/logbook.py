@@ -21,7 +21,7 @@ class _Private(logging.handlers.RotatingFileHandler):
     def _open(self):  # type: ignore[no-untyped-def]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.baseFilename, flags, 0o600)
-        return open(descriptor, self.mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        return open(descriptor, self.mode, encoding="utf-8", errors="backslashreplace")
 
 
 class _Escaping(logging.Formatter):

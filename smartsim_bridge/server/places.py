@@ -79,8 +79,9 @@ def _check_root(root: str) -> None:
 
 def private_directory(path: str) -> str:
     """Makes `path`, or checks that it is a real directory of ours; mode 0700 either way."""
+    before = os.umask(0o077)  # makedirs applies a mode to the last directory only
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -92,6 +93,8 @@ def private_directory(path: str) -> str:
             step="places",
             advice="Name another place with --state-dir.",
         ) from None
+    finally:
+        os.umask(before)
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeDirectory(f"{path} is no directory, or a link", step="places")
     if found.st_uid != os.getuid():

@@ -11,6 +11,9 @@ import os
 import select
 import socket
 import sys
+from contextlib import suppress
+
+from ..links.stream_link import peer_uid
 
 __all__ = ["CONNECTED", "relay"]
 
@@ -26,11 +29,13 @@ def relay(path: str, nonce: str) -> int:
     except OSError as refused:
         sys.stderr.write(f"smartsim-bridge: no server at {path}: {refused.strerror}\n")
         return 1
+    uid = peer_uid(server)
+    if uid not in (None, os.getuid()):
+        sys.stderr.write(f"smartsim-bridge: the server at {path} belongs to uid {uid}\n")
+        return 1
     _write(sys.stdout.fileno(), f"\n{CONNECTED} {nonce}\n".encode())
-    try:
+    with suppress(ConnectionError):  # either end may go at any time; that is how a relay ends
         _copy(server)
-    except (BrokenPipeError, ConnectionError):
-        pass  # either end may go at any time; that is how a relay ends
     return 0
 
 

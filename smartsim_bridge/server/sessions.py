@@ -51,6 +51,7 @@ class Backlog:
         self.is_closed = False  # the server ends: nothing more is started
         self._running: set[Command] = set()
         self._waiting: dict[Command, None] = {}
+        self._is_filling = False
 
     @property
     def running(self) -> int:
@@ -74,6 +75,16 @@ class Backlog:
         """The command is over, or is no longer wanted."""
         self._waiting.pop(command, None)
         self._running.discard(command)
+        # One that fails to start leaves from within its start: without the flag, a long row
+        # of them would be as deep a recursion.
+        if not self._is_filling:
+            self._is_filling = True
+            try:
+                self._fill()
+            finally:
+                self._is_filling = False
+
+    def _fill(self) -> None:
         while self._waiting and len(self._running) < self._limit and not self.is_closed:
             following = next(iter(self._waiting))
             del self._waiting[following]
@@ -124,7 +135,7 @@ class Session:
     def leave(self, *, closed: bool) -> None:
         """The client is gone: `closed` on purpose, or lost.  Its commands get a grace."""
         self._link = None
-        for command in self._commands.values():
+        for command in list(self._commands.values()):  # one may be over with it
             command.lose_reader()
         if self._commands:
             loop = asyncio.get_running_loop()
@@ -138,7 +149,9 @@ class Session:
     def _start(self, request: Start) -> None:
         for way, allowed in _WAYS.items():
             if getattr(request, way) not in allowed:
-                raise PeerMisbehaved(f"{way}={getattr(request, way)!r} is no way to start a command")
+                raise PeerMisbehaved(
+                    f"{way}={getattr(request, way)!r} is no way to start a command"
+                )
         if not request.command or request.command in self._commands:
             return  # said again: it runs already
         if self._backlog.is_closed:
