@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+
+import pytest
+
+from smartsim_bridge.server.exits import ExitWatch
+from tests.support.loops import run
+
+
+@pytest.fixture(params=["pidfd", "signal"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to learn of an exit; the second is for kernels and systems without pidfds."""
+    if request.param == "signal":
+
+        def refuse(pid: int, flags: int = 0) -> int:
+            raise OSError
+
+        monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    return str(request.param)
+
+
+def test_every_exit_is_told_once_after_it_was_reaped(way: str) -> None:
+    async def talk() -> list[int | None]:
+        watch, told = ExitWatch(), list[int]()
+        over = asyncio.get_running_loop().create_future()
+        children = [subprocess.Popen(["sh", "-c", f"exit {number}"]) for number in range(20)]
+
+        def ended(number: int) -> None:
+            assert children[number].returncode == number
+            told.append(number)
+            if len(told) == len(children):
+                over.set_result(None)
+
+        for number, child in enumerate(children):
+            watch.watch(child, lambda number=number: ended(number))  # type: ignore[misc]
+        await over
+        watch.close()
+        return sorted(told)
+
+    assert run(talk()) == list(range(20))
+
+
+def test_process_that_ended_before_is_told_too(way: str) -> None:
+    async def talk() -> int | None:
+        watch = ExitWatch()
+        child = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        over = asyncio.get_running_loop().create_future()
+        watch.watch(child, lambda: over.set_result(None))
+        await over
+        watch.close()
+        return child.returncode
+
+    assert run(talk()) == 0
+
+
+def test_watching_leaves_no_descriptor_behind(way: str) -> None:
+    async def talk() -> None:
+        watch = ExitWatch()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            child = subprocess.Popen(["true"])
+            over = asyncio.get_running_loop().create_future()
+            watch.watch(child, lambda over=over: over.set_result(None))  # type: ignore[misc]
+            await over
+        watch.close()
+        # The first handler of a signal opens a pair for the loop, once.
+        assert len(os.listdir("/proc/self/fd")) <= before + (2 if way == "signal" else 0)
+
+    run(talk())
