@@ -120,8 +120,10 @@ class OutputReader:
             self._acknowledge(due)
 
     async def _wait(self) -> None:
-        self._news = asyncio.get_running_loop().create_future()
-        await self._news
+        # One future for all who wait, shielded: one of them may be cancelled.
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._news)
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
@@ -192,8 +194,9 @@ class InputWriter:
 
     async def _wait_for_news(self) -> None:
         self._check()
-        self._news = asyncio.get_running_loop().create_future()
-        await self._news
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._news)
         self._check()
 
     def _check(self) -> None:

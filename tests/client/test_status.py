@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from smartsim_bridge import BridgeStatus, Rung
+
+
+def status(**changes: object) -> BridgeStatus:
+    fields: dict[str, object] = {
+        "connected": True,
+        "transport": "stdio",
+        "endpoint": "stdio of head",
+        "server_host": "head",
+        "server_pid": 17,
+        "version": "0.1.0",
+        "started": False,
+        "rungs": (
+            Rung("local", held=False, reason="head is another host", tried=False),
+            Rung("tunnel", held=False, reason="the site forbids it"),
+            Rung("stdio", held=True, reason=""),
+        ),
+    }
+    return BridgeStatus(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_it_tells_how_it_is_connected_and_why_not_otherwise() -> None:
+    said = str(status()).splitlines()
+    assert said[0] == "connected by stdio to head, server 0.1.0, pid 17"
+    assert [line.strip() for line in said[1:]] == [
+        "local: not tried, head is another host",
+        "tunnel: failed, the site forbids it",
+        "stdio: held",
+    ]
+
+
+def test_it_tells_why_it_is_not_connected() -> None:
+    said = str(status(connected=False, fault="The server's heartbeat stopped"))
+    assert said.startswith("not connected (The server's heartbeat stopped)")
+
+
+def test_it_is_a_value() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        status().connected = False  # type: ignore[misc]
+    assert status() == status()
