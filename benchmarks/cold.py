@@ -58,8 +58,8 @@ def measure_cold(head: BenchHead, count: int, chance: random.Random) -> Contest:
         NOTHING: _turn_of("bridge", start, head.forget),
         SEARCH: _turn_of("bridge", search, head.forget),
         FAR_HALF: _turn_of("bridge", start, lambda: _only_far_half(head)),
-        DIRECT: _turn_of("bridge", head.keywords("direct"), lambda: _with_server(head)),
-        TUNNEL: _turn_of("bridge", head.keywords("tunnel"), lambda: _with_server(head)),
+        DIRECT: _turn_of("bridge", head.keywords("direct"), head.ensure_server),
+        TUNNEL: _turn_of("bridge", head.keywords("tunnel"), head.ensure_server),
     }
     missing = {}
     for way, keywords in _peers(head).items():
@@ -89,12 +89,8 @@ def _peers(head: BenchHead) -> dict[str, dict[str, Any]]:
 
 
 def _only_far_half(head: BenchHead) -> None:
-    _with_server(head)
+    head.ensure_server()
     head.end_server()
-
-
-def _with_server(head: BenchHead) -> None:
-    head.bridge("stdio").close()
 
 
 def _turn_of(way: str, keywords: Mapping[str, Any], prepare: Callable[[], None]) -> Turn:
@@ -109,7 +105,6 @@ def _turn_of(way: str, keywords: Mapping[str, Any], prepare: Callable[[], None])
             assert child.stdout is not None
             line = child.stdout.readline()
             whole = time.perf_counter() - start
-            # Its own goodbye is not part of the start.
             _, noise = child.communicate(timeout=LIMIT)
         if not line.startswith("{"):
             raise RuntimeError(noise.strip().rpartition("\n")[2])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from .head import BenchHead
-from .peers import Here, Peer, Rung
+from .peers import Here, Peer, Rung, open_peers
 from .rounds import Contest, Parts, Turn, hold, stopwatch
 
 __all__ = ["PARALLEL", "SECONDS", "measure_crowd"]
@@ -21,17 +21,15 @@ def measure_crowd(
 ) -> tuple[Contest, dict[str, float]]:
     """The rounds, and the server's memory in MB: at rest, after them, and at most."""
     peers: list[Peer] = [Here(), Rung("direct"), Rung("tunnel"), Rung("stdio")]
-    turns: dict[str, Turn] = {}
-    head.start_server()
+    # A new one, in whose memory nobody has been yet.
+    head.end_server()
+    head.ensure_server()
     memory = {"at rest": head.memory()}
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(PARALLEL))
-        for peer in peers:
-            peer.open(head)
-            stack.callback(peer.close)
-            peer.call()
-            turns[peer.name] = _turn_of(peer, commands, pool)
-        contest = hold(f"{commands} commands", turns, count, chance)
+        ready, missing = open_peers(peers, head, stack)
+        turns = {peer.name: _turn_of(peer, commands, pool) for peer in ready}
+        contest = hold(f"{commands} commands", turns, count, chance, missing)
         memory["after"] = head.memory()
         memory["highest"] = head.memory("VmHWM")
     return contest, memory

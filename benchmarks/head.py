@@ -52,16 +52,15 @@ class BenchHead:
 
     def bridge(self, transport: str) -> Bridge:
         """A bridge over that rung, to the server; started if there is none."""
-        if not self._servers():
-            init_command_server(**self.keywords("tunnel", autostart=True)).close()
+        self.ensure_server()
         return init_command_server(**self.keywords(transport))
 
     # --- the server
 
-    def start_server(self) -> None:
-        """A new server, in whose memory nobody has been yet."""
-        self.end_server()
-        self.bridge("stdio").close()
+    def ensure_server(self) -> None:
+        """Starts a server if there is none."""
+        if not self._servers():
+            init_command_server(**self.keywords("tunnel", autostart=True)).close()
 
     def end_server(self) -> None:
         """Ends it, and waits until it is gone; the far half stays."""

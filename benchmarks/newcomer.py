@@ -36,43 +36,49 @@ IMPORTS = {
     "mitogen": ["mitogen.master", "mitogen.ssh"],
 }
 COMMAND = ["true"]
+LIMIT = 30.0  # seconds; whatever takes longer hangs
 
 
-def by_bridge(keywords: dict[str, Any]) -> None:
-    """init_command_server, and the first command."""
+def by_bridge(keywords: dict[str, Any]) -> Callable[[], object]:
+    """init_command_server, and the first command; gives what closes the connection."""
     from smartsim_bridge import init_command_server
 
     bridge = init_command_server(**keywords)
     bridge.run(COMMAND, check=True)
+    return bridge.close
 
 
-def by_execnet(keywords: dict[str, Any]) -> None:
+def by_execnet(keywords: dict[str, Any]) -> Callable[[], object]:
     """A gateway, and one remote_exec."""
     import execnet
 
     from .far import EXECNET_LOOP
 
-    channel: Any = execnet.makegateway(keywords["spec"]).remote_exec(EXECNET_LOOP)
+    group: Any = execnet.Group()
+    channel: Any = group.makegateway(keywords["spec"]).remote_exec(EXECNET_LOOP)
     channel.send(COMMAND)
-    if channel.receive(timeout=30)[0]:
+    if channel.receive(timeout=LIMIT)[0]:
         raise RuntimeError("true failed")
+    return lambda: group.terminate(timeout=LIMIT)
 
 
-def by_mitogen(keywords: dict[str, Any]) -> None:
+def by_mitogen(keywords: dict[str, Any]) -> Callable[[], object]:
     """A context, and one call."""
     import mitogen.master
 
     from .far import run_there
 
-    router: Any = mitogen.master.Router(mitogen.master.Broker())
+    broker: Any = mitogen.master.Broker()
+    router: Any = mitogen.master.Router(broker)
     if router.ssh(**keywords).call(run_there, COMMAND)[0]:
         raise RuntimeError("true failed")
+    return lambda: (broker.shutdown(), broker.join())
 
 
 def main(way: str, text: str) -> None:
-    """Measures, prints, and lets the ways clean up after themselves."""
+    """Measures, prints, then closes: the goodbye is not part of the start."""
     keywords = json.loads(text)
-    ways: dict[str, Callable[[dict[str, Any]], None]] = {
+    ways: dict[str, Callable[[dict[str, Any]], Callable[[], object]]] = {
         "bridge": by_bridge,
         "execnet": by_execnet,
         "mitogen": by_mitogen,
@@ -81,9 +87,10 @@ def main(way: str, text: str) -> None:
     for module in IMPORTS[keywords.get("transport", way)]:
         import_module(module)
     loaded = time.perf_counter()
-    ways[way](keywords)
+    close = ways[way](keywords)
     done = time.perf_counter()
     print(json.dumps({"imports": loaded - begin, "first": done - loaded}), flush=True)
+    close()
 
 
 if __name__ == "__main__":

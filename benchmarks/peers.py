@@ -12,6 +12,8 @@ import contextlib
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +24,12 @@ from .head import BenchHead
 if TYPE_CHECKING:
     from smartsim_bridge import Bridge
 
-__all__ = ["Execnet", "FreshSsh", "Here", "Mitogen", "Peer", "Rung", "all_peers"]
+__all__ = ["Execnet", "FreshSsh", "Here", "Mitogen", "Peer", "Rung", "all_peers", "open_peers"]
 
 COMMAND = ["true"]
 LIMIT = 30.0  # seconds; whatever takes longer hangs
 PAUSE = 0.01
+WARM_UPS = 3  # the first calls load modules, there and here
 
 
 class Peer(abc.ABC):
@@ -243,3 +246,28 @@ def all_peers() -> list[Peer]:
     """One of each, in the order of the report."""
     rungs = [Rung(name) for name in RUNGS]
     return [Here(), *rungs, Execnet(), Mitogen(), ParamikoExec(), ControlMaster(), FreshSsh()]
+
+
+def open_peers(
+    peers: Sequence[Peer], head: BenchHead, stack: ExitStack
+) -> tuple[list[Peer], dict[str, str]]:
+    """Those that are ready, until the stack closes them, and why each other one is missing."""
+    ready, missing = [], {}
+    for peer in peers:
+        fault = peer.why_missing() or _open(peer, head, stack)
+        if fault:
+            missing[peer.name] = fault
+        else:
+            ready.append(peer)
+    return ready, missing
+
+
+def _open(peer: Peer, head: BenchHead, stack: ExitStack) -> str:
+    try:
+        peer.open(head)
+        stack.callback(peer.close)
+        for _ in range(1 if peer.is_fresh else WARM_UPS):
+            peer.call()
+    except Exception as fault:  # noqa: BLE001 - reported as missing, with its words
+        return f"{type(fault).__name__}: {fault}"
+    return ""
