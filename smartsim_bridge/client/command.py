@@ -54,6 +54,7 @@ class AsyncCommand:
         self._lifecycle = Lifecycle()
         self._fault: BaseException | None = None
         self._news: list[asyncio.Future[None]] = []
+        self._feeding: asyncio.Task[None] | None = None
         self._when_over: Callable[[], object] | None = None
         self.stdin = InputWriter(self._post_input) if request.stdin == PIPE else None
         self.stdout = OutputReader(self._taker(STDOUT)) if request.stdout == PIPE else None
@@ -203,13 +204,23 @@ class AsyncCommand:
             when_over()
 
     async def _exchange(self, data: bytes | None) -> None:
-        if self.stdin is not None:
-            try:
-                await self.stdin.write(data or b"")
-            except BrokenPipeError:
-                pass  # as subprocess does: its exit status says what became of it
-            self.stdin.close()
+        if self.stdin is not None and self._feeding is None:
+            if self.stdin.is_closed and data:
+                raise ValueError("input for a stdin that was closed")
+            # A task: a caller whose time ran out comes back, and it has gone on.
+            feeding = self._feed(self.stdin, data or b"")
+            self._feeding = asyncio.get_running_loop().create_task(feeding)
+        if self._feeding is not None:
+            await asyncio.shield(self._feeding)
         await self._until(lambda: self._lifecycle.is_over)
+
+    async def _feed(self, stdin: InputWriter, data: bytes) -> None:
+        try:
+            if data:
+                await stdin.write(data)
+        except (BrokenPipeError, LinkLost):
+            pass  # its exit status, or the lost link, says what became of it
+        stdin.close()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

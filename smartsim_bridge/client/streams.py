@@ -141,6 +141,11 @@ class InputWriter:
         self._closed = False
         self._fault: LinkLost | None = None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def fits(self, data: bytes) -> bool:
         """Whether `write_now` may take it."""
         return len(data) <= self._sending.room

@@ -11,6 +11,7 @@ from smartsim_bridge.errors import LinkLost, PeerMisbehaved
 from smartsim_bridge.protocol.codec import MAX_PAYLOAD
 from smartsim_bridge.protocol.flow import WINDOW
 from tests.support.loops import run
+from tests.support.waiting import wait_until_async
 
 
 class Posted(list[tuple[int, bytes, bool]]):
@@ -107,8 +108,8 @@ def test_a_line_longer_than_the_window_does_not_stop_for_ever() -> None:
         line = asyncio.ensure_future(stream.readline())
         await asyncio.sleep(0)
         fill(stream)
-        await asyncio.sleep(0)
-        assert taken, "no credit, so the rest of the line could never come"
+        # Without credit the rest of the line could never come.
+        await wait_until_async(lambda: taken)
         stream.feed(WINDOW, b"\n", False)
         assert len(await line) == WINDOW + 1
 
