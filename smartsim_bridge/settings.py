@@ -55,6 +55,7 @@ class Settings:
     keep_env   variables of an enclosing job that commands may see all the same
     timeout    for the whole connect; answering a prompt does not count
     on_stage   called with each `stages.Stage` as it ends
+    environment  the caller's own, of which keep_env lets some pass
     state_dir  of the server, and where beacons are looked for; "": the fixed place in the home
     """
 
@@ -76,6 +77,7 @@ class Settings:
     timeout: float = 30.0
     on_stage: StageListener | None = field(default=None, repr=False)
     state_dir: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     home: str = ""
     local_user: str = ""
     runtime_dir: str = ""
@@ -101,6 +103,7 @@ class Settings:
         merged = {**_from_file(file, addr), **_from_environment(environ), **given}
         checked = {name: _checked(name, value) for name, value in merged.items()}
         home = environ.get("HOME") or os.path.expanduser("~")
+        checked.setdefault("environment", dict(environ))
         checked.setdefault("home", home)
         checked.setdefault("runtime_dir", environ.get("XDG_RUNTIME_DIR") or "")
         checked.setdefault("local_user", environ.get("USER") or _user_name())

@@ -14,6 +14,8 @@ from importlib.resources import files
 from ..deadline import Deadline
 from ..errors import LaunchFailed
 from ..protocol.beacon import Beacon
+from .host import Pipe
+from .noise import clean, explain
 from .script import COMMAND, quote
 
 __all__ = ["COMMAND", "start_relay"]
@@ -24,30 +26,32 @@ LIMIT = 256 * 1024  # of noise before that
 PIECE = 1  # bytes read at a time: what follows the mark belongs to the link
 
 
-def start_relay(
-    pipe: socket.socket, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline
-) -> None:
+def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline) -> None:
     """Makes the shell at the other end of `pipe` the relay; returns when it is connected.
 
     Raises LaunchFailed with what the host said.
     """
     nonce = secrets.token_hex(12)
-    pipe.sendall(_script(beacon, prelude, nonce))
-    mark = f"\n{CONNECTED} {nonce}\n".encode()
+    stream, mark = pipe.socket, f"\n{CONNECTED} {nonce}\n".encode()
     said = bytearray()
+    what = "The relay did not start"
     try:
+        stream.sendall(_script(beacon, prelude, nonce))
         while not said.endswith(mark) and len(said) < LIMIT:
-            pipe.settimeout(max(0.01, deadline.at_most(3600.0)))
-            piece = pipe.recv(PIECE)
+            stream.settimeout(max(0.01, deadline.at_most(3600.0)))
+            piece = stream.recv(PIECE)
             if not piece:
-                raise _failed("The relay ended at once", host, said)
+                what = "The relay ended at once"
+                break
             said += piece
     except socket.timeout:  # in Python 3.9 not yet a TimeoutError
-        raise _failed("The relay did not start in time", host, said) from None
+        what = "The relay did not start in time"
     except OSError as broken:
-        raise _failed(f"The relay could not be reached: {broken}", host, said) from None
+        what = f"The relay could not be reached: {broken}"
     if not said.endswith(mark):
-        raise _failed("The relay did not start", host, said)
+        noise = clean(said.decode("utf-8", "surrogateescape") + "\n" + pipe.noise)
+        advice = explain(noise) or 'The far end of transport="stdio" needs a Python there.'
+        raise LaunchFailed(what, host=host, step="relay", advice=advice, noise=noise)
 
 
 def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:
@@ -59,8 +63,3 @@ def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:
     # sent behind this before the mark comes, because the shell reads ahead.
     first = f"eval {quote(prelude)} </dev/null >&2\n" if prelude else ""
     return f"{first}exec {arguments}\n".encode("utf-8", "surrogateescape")
-
-
-def _failed(what: str, host: str, said: bytearray) -> LaunchFailed:
-    noise = bytes(said[-2000:]).decode("utf-8", "replace")
-    return LaunchFailed(what, host=host, step="relay", noise=noise.strip())

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Union, cast
 
 from ..errors import LinkLost
+from ..protocol.environment import sent_along
 from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
 from ..settings import Settings
 from .command import AsyncCommand
@@ -34,10 +35,16 @@ STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
 class AsyncBridge:
     """A connection to the command server on a head; make it with `AsyncBridge.connect`."""
 
-    def __init__(self, ascent: Ascent, keep_env: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        ascent: Ascent,
+        keep_env: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._ascent = ascent
         self._talk = ascent.talk
         self._keep_env = tuple(keep_env)
+        self._environment = environment or {}
 
     @classmethod
     async def connect(
@@ -52,7 +59,7 @@ class AsyncBridge:
     @classmethod
     async def from_settings(cls, settings: Settings) -> AsyncBridge:
         """As `connect`, from settings that were gathered before."""
-        return cls(await climb(settings), settings.keep_env)
+        return cls(await climb(settings), settings.keep_env, settings.environment)
 
     async def run(
         self,
@@ -202,7 +209,7 @@ class AsyncBridge:
             command=os.urandom(16).hex(),
             argv=argv,
             cwd=None if cwd is None else os.fspath(cwd),
-            env={} if env is None else {str(name): str(value) for name, value in env.items()},
+            env={**sent_along(argv[0], self._environment, self._keep_env), **_texts(env)},
             keep_env=self._keep_env,
             **fields,
         )
@@ -226,6 +233,10 @@ class AsyncBridge:
 
     def __repr__(self) -> str:
         return f"<AsyncBridge {self.described}>"
+
+
+def _texts(env: Mapping[str, str] | None) -> dict[str, str]:
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in (env or {}).items()}
 
 
 def _settle(over: asyncio.Future[None]) -> None:

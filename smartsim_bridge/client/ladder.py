@@ -167,6 +167,7 @@ class _Climber:
         here = this_host(self._settings)
         found = await self._ensure(here, local_python(self._settings))
         self._started = found.started
+        self._check_port(found.beacon)
         sighting = Sighting(found.beacon, found.credentials)
         if self._settings.transport == "direct":
             return await self._direct([sighting])

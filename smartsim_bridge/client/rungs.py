@@ -85,7 +85,7 @@ async def dial_stdio(
     def start() -> StdioPipe:
         pipe = connection.open_stdio(relay.COMMAND)
         try:
-            relay.start_relay(pipe.socket, beacon, prelude=prelude, host=host, deadline=deadline)
+            relay.start_relay(pipe, beacon, prelude=prelude, host=host, deadline=deadline)
         except BaseException:
             pipe.close()
             raise

@@ -16,7 +16,6 @@ from ..errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from ..links.link import Link
 from ..protocol.conversation import Conversation, Side
 from ..protocol.messages import (
-    DEFAULT_HEARTBEAT,
     OLDEST_PROTOCOL,
     PROTOCOL_VERSION,
     Bye,
@@ -43,6 +42,7 @@ from ..protocol.messages import (
 
 __all__ = ["Listener", "Talk"]
 
+SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT = 0.05, 60.0  # seconds, whatever a server says
 STOP_SECONDS = 10.0  # for a server to end after the grace of its commands
 MISSED_HEARTBEATS = 3  # then the link is lost: 15 s with the usual heartbeat
 
@@ -75,7 +75,8 @@ class Talk:
         self._stopping = ""  # why the server ends, once it has said so
         self.fault: LinkLost | None = None
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
+        self._heartbeat = min(max(welcome.heartbeat, SHORTEST_HEARTBEAT), LONGEST_HEARTBEAT)
+        self._pulse = self._loop.call_later(self._heartbeat, self._beat)
         link.deliver(self)
 
     @classmethod
@@ -179,7 +180,7 @@ class Talk:
     def _beat(self) -> None:
         if self.fault is not None:
             return
-        if self._loop.time() - self._heard > MISSED_HEARTBEATS * DEFAULT_HEARTBEAT:
+        if self._loop.time() - self._heard > MISSED_HEARTBEATS * self._heartbeat:
             self.link.cut(
                 LinkLost("The server's heartbeat stopped", host=self.welcome.host, step="talk")
             )
@@ -188,7 +189,7 @@ class Talk:
             self.send(Ping(next(self._numbers)))
         except LinkLost:
             return  # the link tells why, and ends the talk
-        self._pulse = self._loop.call_later(DEFAULT_HEARTBEAT, self._beat)
+        self._pulse = self._loop.call_later(self._heartbeat, self._beat)
 
     def _end(self, fault: LinkLost) -> None:
         if self.fault is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 
-__all__ = ["DROPPED", "command_environment", "without_job"]
+__all__ = ["DROPPED", "command_environment", "sent_along", "without_job"]
 
 # Set by a scheduler or MPI launcher for the job that encloses the caller.
 DROPPED = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI*", "PMIX_*")
@@ -38,13 +38,32 @@ def command_environment(
     they belong to an enclosing job.  For srun SLURM_JOB_ID passes as well.
     """
     allowed = tuple(keep)
-    exempt = _STEP_NEEDS if program.rpartition("/")[2] in _STEP_LAUNCHERS else frozenset()
+    exempt = _STEP_NEEDS if _launches_step(program) else frozenset()
     passing = {
         name: value
         for name, value in asked.items()
         if name in exempt or not _matches(name, _ALL) or _matches(name, allowed)
     }
     return {**clean, **passing}
+
+
+def sent_along(program: str, caller: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
+    """What of the `caller`'s own variables goes to the head unasked.
+
+    Those that `keep` names, and for srun the id of the job it is typed in.  The near half
+    asks this, `command_environment` is the head's last word.
+    """
+    allowed = tuple(keep)
+    if not allowed and not _launches_step(program):
+        return {}  # the usual case, and this runs for every command
+    needed = _STEP_NEEDS if _launches_step(program) else frozenset()
+    return {
+        name: value for name, value in caller.items() if name in needed or _matches(name, allowed)
+    }
+
+
+def _launches_step(program: str) -> bool:
+    return program.rpartition("/")[2] in _STEP_LAUNCHERS
 
 
 _ALL = DROPPED + _OURS

@@ -3,6 +3,9 @@
 Runs on its own as `far.pyz relay SOCKET`, inside one SSH session, for sites that forbid
 forwarding.  Prints one marked line when it is connected, so that whatever the login shell
 printed before can be told from frames.  Blocking; knows bytes only.
+
+The near half sends the text of this file by itself to a Python on the head, so it imports
+nothing of ours: not even the twin of `_owner` in links.
 """
 
 from __future__ import annotations
@@ -10,10 +13,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import sys
 from contextlib import suppress
-
-from ..links.stream_link import peer_uid
 
 __all__ = ["CONNECTED", "relay"]
 
@@ -29,14 +31,23 @@ def relay(path: str, nonce: str) -> int:
     except OSError as refused:
         sys.stderr.write(f"smartsim-bridge: no server at {path}: {refused.strerror}\n")
         return 1
-    uid = peer_uid(server)
+    uid = _owner(server)
     if uid not in (None, os.getuid()):
         sys.stderr.write(f"smartsim-bridge: the server at {path} belongs to uid {uid}\n")
         return 1
-    _write(sys.stdout.fileno(), f"\n{CONNECTED} {nonce}\n".encode())
     with suppress(ConnectionError):  # either end may go at any time; that is how a relay ends
+        _write(sys.stdout.fileno(), f"\n{CONNECTED} {nonce}\n".encode())
         _copy(server)
     return 0
+
+
+def _owner(server: socket.socket) -> int | None:
+    """Who serves the socket; None where the kernel cannot be asked."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    _, uid, _ = struct.unpack("3i", server.getsockopt(socket.SOL_SOCKET, option, 12))
+    return int(uid)
 
 
 def _copy(server: socket.socket) -> None:
