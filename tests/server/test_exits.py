@@ -22,11 +22,20 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+def started(*argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv)
+
+
+def wait_for(child: subprocess.Popen[bytes]) -> None:
+    """Waits for its end, and leaves it to be reaped."""
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+
 def test_every_exit_is_told_once_after_it_was_reaped(way: str) -> None:
-    async def talk() -> list[int | None]:
+    async def talk() -> list[int]:
         watch, told = ExitWatch(), list[int]()
         over = asyncio.get_running_loop().create_future()
-        children = [subprocess.Popen(["sh", "-c", f"exit {number}"]) for number in range(20)]
+        children = [started("sh", "-c", f"exit {number}") for number in range(20)]
 
         def ended(number: int) -> None:
             assert children[number].returncode == number
@@ -46,8 +55,8 @@ def test_every_exit_is_told_once_after_it_was_reaped(way: str) -> None:
 def test_process_that_ended_before_is_told_too(way: str) -> None:
     async def talk() -> int | None:
         watch = ExitWatch()
-        child = subprocess.Popen(["true"])
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        child = started("true")
+        wait_for(child)
         over = asyncio.get_running_loop().create_future()
         watch.watch(child, lambda: over.set_result(None))
         await over
@@ -62,7 +71,7 @@ def test_watching_leaves_no_descriptor_behind(way: str) -> None:
         watch = ExitWatch()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
-            child = subprocess.Popen(["true"])
+            child = started("true")
             over = asyncio.get_running_loop().create_future()
             watch.watch(child, lambda over=over: over.set_result(None))  # type: ignore[misc]
             await over
