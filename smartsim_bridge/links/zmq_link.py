@@ -340,13 +340,15 @@ class ZmqListener:
                 self.forget(identity)
                 peer.mailbox.close(LinkLost("The client closed the link"))
             return
-        if peer is None:
-            peer = self._peers[identity] = ZmqPeer(self, identity)
-            self._on_link(peer)
         try:
-            peer.mailbox.put(codec.decode(body))
+            # Before there is a link: a first word that is none costs us a look, not a task.
+            message = codec.decode(body)
+            if peer is None:
+                peer = self._peers[identity] = ZmqPeer(self, identity)
+                self._on_link(peer)
+            peer.mailbox.put(message)
         except PeerMisbehaved as fault:
-            peer.cut(fault)
+            (peer or ZmqPeer(self, identity)).cut(fault)
 
     def post(self, identity: bytes, frames: list[bytes]) -> None:
         """Sends to one peer; raises LinkLost where it is gone."""

@@ -6,9 +6,10 @@ import asyncio
 import socket
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from smartsim_bridge.errors import LinkLost
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.links.stream_link import StreamListener, connect_unix, link_on_socket
@@ -16,7 +17,7 @@ from smartsim_bridge.links.zmq_link import ZmqListener, connect_zmq, new_credent
 from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.messages import Hello, Message
 
-__all__ = ["HELLO", "KINDS", "Recording", "connected", "zmq_listener"]
+__all__ = ["HELLO", "KINDS", "Recording", "all_from", "connected", "zmq_listener"]
 
 KINDS = ("memory", "stream", "unix", "zmq")
 HELLO = Hello(1, 1, "0.1", "s1")
@@ -40,6 +41,15 @@ class Recording:
         self.losses.append(str(fault))
         if not self.over.done():
             self.over.set_result(None)
+
+
+async def all_from(link: Link) -> list[Message]:
+    """What comes until the link is lost."""
+    came = []
+    with suppress(LinkLost):
+        while True:
+            came.append(await link.receive())
+    return came
 
 
 @asynccontextmanager

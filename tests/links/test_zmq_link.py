@@ -22,8 +22,8 @@ from smartsim_bridge.errors import (
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.zmq_link import ZmqListener, check_version, connect_zmq, new_credentials
 from smartsim_bridge.protocol.beacon import Credentials
-from smartsim_bridge.protocol.messages import Message, Ping, Pong
-from tests.links.pairs import HELLO, connected, zmq_listener
+from smartsim_bridge.protocol.messages import Ping, Pong
+from tests.links.pairs import HELLO, all_from, connected, zmq_listener
 from tests.support.loops import run
 
 
@@ -54,15 +54,6 @@ async def answered(endpoint: str, credentials: Credentials, links: asyncio.Queue
     assert await client.receive() == Pong(1)
     assert links.empty()
     await client.close()
-
-
-async def all_from(link: Link) -> list[Message]:
-    """What comes until the link is lost."""
-    came = []
-    with suppress(LinkLost):
-        while True:
-            came.append(await link.receive())
-    return came
 
 
 async def talk_on(link: Link) -> None:
@@ -158,8 +149,10 @@ def test_bad_message_costs_its_sender_the_link_and_nobody_else(frames: list[byte
             other.send(HELLO)
             others = await links.get()
             with dealer(endpoint, credentials) as client:
-                client.send_multipart(frames)
+                client.send(b'{"t":"Ping","number":1}')
                 link = await links.get()
+                assert await link.receive() == Ping(1)
+                client.send_multipart(frames)
                 with pytest.raises(PeerMisbehaved):
                     await link.receive()
                 assert await asyncio.to_thread(client.poll, 5000)
@@ -168,6 +161,18 @@ def test_bad_message_costs_its_sender_the_link_and_nobody_else(frames: list[byte
             others.send(Pong(2))
             assert await other.receive() == Pong(2)
             await other.close()
+
+    run(talk())
+
+
+def test_first_word_that_is_none_makes_no_link() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                client.send(b"garbage")
+                assert await asyncio.to_thread(client.poll, 5000)
+                assert client.recv_multipart() == [b""]
+                assert links.empty()
 
     run(talk())
 
@@ -225,12 +230,13 @@ def test_message_after_the_end_starts_a_new_link() -> None:
     async def talk() -> None:
         async with zmq_listener() as (endpoint, credentials, links):
             with dealer(endpoint, credentials) as client:
-                client.send(b"garbage")
-                first = await links.get()
                 client.send(b'{"t":"Ping","number":1}')
+                first = await links.get()
+                client.send(b"garbage")
+                client.send(b'{"t":"Ping","number":2}')
                 second = await links.get()
                 assert first is not second
-                assert await second.receive() == Ping(1)
+                assert await second.receive() == Ping(2)
 
     run(talk())
 

@@ -1,0 +1,284 @@
+"""The server within the test's own process and loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge import links
+from smartsim_bridge.errors import LinkLost, ServerAlreadyRuns
+from smartsim_bridge.links.link import Link
+from smartsim_bridge.links.stream_link import connect_unix
+from smartsim_bridge.protocol.messages import (
+    Bye,
+    Hello,
+    Inquiry,
+    Ping,
+    Pong,
+    Refusal,
+    Report,
+    Start,
+    Stop,
+    Stopping,
+    Welcome,
+)
+from smartsim_bridge.server import serve
+from smartsim_bridge.server.places import Places
+from smartsim_bridge.server.serve import Server, ServerOptions
+from tests.links.pairs import all_from
+from tests.support.loops import run
+from tests.support.waiting import wait_until_async
+
+HELLO = Hello(1, 1, "0.1", "s1")
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    # Not below tmp_path: the path of a socket may have 107 bytes only.
+    with tempfile.TemporaryDirectory(prefix="ssb-") as name:
+        for part in ("servers", "logs"):
+            (Path(name) / part).mkdir(mode=0o700)
+        yield Places(name, f"{name}/servers", f"{name}/logs", f"{name}/lock", f"{name}/sock")
+
+
+def make_server(places: Places) -> Server:
+    return Server(ServerOptions("0.1"), places, {"PATH": "/usr/bin:/bin", "HOME": "/"})
+
+
+@asynccontextmanager
+async def serving(places: Places) -> AsyncIterator[Server]:
+    server = make_server(places)
+    await server.start()
+    waiting = asyncio.ensure_future(server.wait())
+    try:
+        yield server
+    finally:
+        server.stop(0.0)
+        await waiting
+
+
+async def client_of(places: Places) -> Link:
+    link = await connect_unix(places.socket)
+    link.send(HELLO)
+    assert isinstance(await link.receive(), Welcome)
+    return link
+
+
+async def report(link: Link) -> Report:
+    link.send(Inquiry(1))
+    answer = await link.receive()
+    assert isinstance(answer, Report)
+    return answer
+
+
+def files(places: Places) -> list[str]:
+    return sorted(os.listdir(places.servers))
+
+
+def has_socket(places: Places) -> bool:
+    return os.path.exists(places.socket)
+
+
+def test_report_tells_about_the_server(places: Places) -> None:
+    async def talk() -> None:
+        async with serving(places) as server:
+            first, second = await client_of(places), await client_of(places)
+            told = await report(first)
+            assert (told.pid, told.version, told.clients, told.running) == (
+                os.getpid(),
+                "0.1",
+                2,
+                0,
+            )
+            assert server.beacon is not None
+            assert told.endpoints == server.beacon.endpoints
+            second.send(Bye())
+            await wait_until_async(lambda: len(server._sessions) == 1)
+            assert (await report(first)).clients == 1
+            await first.close()
+            await second.close()
+
+    run(talk())
+
+
+def test_second_server_is_refused_and_told_of_the_first(places: Places) -> None:
+    async def talk() -> None:
+        async with serving(places):
+            with pytest.raises(ServerAlreadyRuns, match=f"pid {os.getpid()}"):
+                await make_server(places).start()
+            await (await client_of(places)).close()
+
+    run(talk())
+
+
+def test_ended_server_leaves_nothing_but_the_lock_file(places: Places) -> None:
+    async def talk() -> None:
+        async with serving(places):
+            assert len(files(places)) == 2
+        assert files(places) == []
+        assert not has_socket(places)
+        async with serving(places):
+            await (await client_of(places)).close()
+
+    run(talk())
+
+
+def test_silent_connection_is_cut(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "HELLO_SECONDS", 0.1)
+
+    async def talk() -> None:
+        async with serving(places):
+            link = await connect_unix(places.socket)
+            with pytest.raises(LinkLost):
+                await link.receive()
+
+    run(talk())
+
+
+def test_client_without_heartbeat_is_cut_and_one_with_stays(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "DEFAULT_HEARTBEAT", 0.1)
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            alive, silent = await client_of(places), await client_of(places)
+            for number in range(20):
+                alive.send(Ping(number))
+                assert await alive.receive() == Pong(number)
+                await asyncio.wait([asyncio.ensure_future(silent.receive())], timeout=0.05)
+            with pytest.raises(LinkLost):
+                await silent.receive()
+            assert len(server._sessions) == 1
+            await alive.close()
+
+    run(talk())
+
+
+def test_too_many_clients_are_refused(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_LINKS", 2)
+
+    async def talk() -> None:
+        async with serving(places):
+            clients = [await client_of(places) for _ in range(2)]
+            link = await connect_unix(places.socket)
+            link.send(HELLO)
+            answer = await link.receive()
+            assert isinstance(answer, Refusal)
+            assert answer.reason == "limit"
+            with pytest.raises(LinkLost):
+                await link.receive()
+            for client in clients:
+                await client.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize("later", [HELLO, Ping(1), Start("c", ("true",))])
+def test_second_hello_costs_the_link_and_the_session(places: Places, later: object) -> None:
+    async def talk() -> None:
+        async with serving(places) as server:
+            link = await connect_unix(places.socket)
+            link.send(HELLO)
+            link.send(later)  # type: ignore[arg-type]
+            link.send(HELLO)
+            assert isinstance(await link.receive(), Welcome)
+            await all_from(link)
+            await wait_until_async(lambda: not server._sessions)
+            await wait_until_async(lambda: not server._backlog.running)
+
+    run(talk())
+
+
+@pytest.mark.parametrize("newest", [1, 2, 99])
+def test_newest_common_protocol_is_spoken(places: Places, newest: int) -> None:
+    async def talk() -> None:
+        async with serving(places):
+            link = await connect_unix(places.socket)
+            link.send(Hello(1, newest, "9.9", "s1"))
+            answer = await link.receive()
+            assert isinstance(answer, Welcome)
+            assert answer.protocol == 1
+            await link.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [(2, 3), (0, 0), (-5, -1)])
+def test_no_common_protocol_is_refused(places: Places, oldest: int, newest: int) -> None:
+    async def talk() -> None:
+        async with serving(places):
+            link = await connect_unix(places.socket)
+            link.send(Hello(oldest, newest, "9.9", "s1"))
+            answer = await link.receive()
+            assert isinstance(answer, Refusal)
+            assert answer.reason == "version"
+            await link.close()
+
+    run(talk())
+
+
+def test_lost_beacon_is_written_again(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "BEACON_SECONDS", 0.05)
+
+    async def talk() -> None:
+        async with serving(places):
+            for name in files(places):
+                os.unlink(os.path.join(places.servers, name))
+            await wait_until_async(lambda: len(files(places)) == 2)
+
+    run(talk())
+
+
+def test_server_without_pyzmq_serves_its_socket_and_says_why(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(links, "zmq_link", raising=False)
+    monkeypatch.setitem(sys.modules, "smartsim_bridge.links.zmq_link", None)
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            assert server.beacon is not None
+            assert (server.beacon.endpoints, server.credentials) == ((), None)
+            assert "zmq" in server.beacon.why_no_zmq
+            link = await connect_unix(places.socket)
+            link.send(HELLO)
+            answer = await link.receive()
+            assert isinstance(answer, Welcome)
+            assert answer.why_no_zmq == server.beacon.why_no_zmq
+            await link.close()
+
+    run(talk())
+
+
+def test_stopping_is_said_and_nothing_more_is_started(places: Places, tmp_path: Path) -> None:
+    async def talk() -> None:
+        async with serving(places) as server:
+            link = await client_of(places)
+            link.send(Stop(0.0))
+            link.send(Start("c", ("touch", f"{tmp_path}/ran")))
+            assert any(isinstance(message, Stopping) for message in await all_from(link))
+            assert not server._backlog.running
+
+    run(talk())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_failed_start_gives_the_lock_back(places: Places) -> None:
+    async def talk() -> None:
+        os.rmdir(places.servers)
+        with pytest.raises(Exception, match="Cannot write"):
+            await make_server(places).start()
+        os.mkdir(places.servers)
+        assert not has_socket(places)
+        async with serving(places):
+            await (await client_of(places)).close()
+
+    run(talk())
