@@ -10,15 +10,17 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from ..errors import BridgeClosed
 from ..settings import Settings
+from ..ssh.ask import default_ask
 from .bridge import AsyncBridge, Words
 from .command import AsyncCommand
 from .pipes import TextMode, open_input, open_output
-from .portal import Portal, portal
+from .portal import Desk, Portal, portal
 from .result import Result, Wish
 from .status import BridgeStatus
 from .text import decode, encode
@@ -49,8 +51,10 @@ class Bridge:
     @classmethod
     def from_settings(cls, settings: Settings) -> Bridge:
         """Reaches the head; raises the CommandServerError that says best why no rung held."""
-        through = portal()
-        return cls(through.call(AsyncBridge.from_settings(settings)), through)
+        through, desk = portal(), Desk()
+        ask = settings.ask or default_ask()
+        here = replace(settings, ask=lambda prompt, secret: desk.do(lambda: ask(prompt, secret)))
+        return cls(through.call(AsyncBridge.from_settings(here), desk), through)
 
     @_as_told_by(AsyncBridge.run)
     def run(

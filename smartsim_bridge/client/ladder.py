@@ -35,6 +35,7 @@ from . import rungs
 from .beacons import Sighting, host_matches, sightings
 from .endpoints import bracketed, reachable, seen_from_head
 from .place import Place
+from .portal import in_thread
 from .reach import local_python, open_connection, this_host
 from .status import Rung
 from .talk import Talk
@@ -194,7 +195,7 @@ class _Climber:
         return None
 
     async def _connect(self) -> SshConnection:
-        return await rungs.in_thread(
+        return await in_thread(
             lambda: open_connection(self._settings, self._deadline, self._journey),
             lambda made: made.close(),
         )
@@ -203,7 +204,7 @@ class _Climber:
         from ..bootstrap.ensure import ensure_server
 
         settings = self._settings
-        return await rungs.in_thread(
+        return await in_thread(
             lambda: ensure_server(
                 host,
                 autostart=settings.autostart,

@@ -12,17 +12,75 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Portal", "portal"]
+from ..errors import AuthenticationRequired, BridgeClosed
+
+__all__ = ["Desk", "Portal", "in_thread", "portal"]
 
 T = TypeVar("T")
 
 # After Ctrl-C a cancelled call may still want to say something to the server.
 CANCEL_SECONDS = 2.0
+
+
+class Desk:
+    """Where another thread has something done by the thread that waits in `Portal.call`.
+
+    A question belongs there: Ctrl-C reaches the main thread only, and a notebook takes
+    answers in the thread of its cell.
+    """
+
+    def __init__(self) -> None:
+        self._errands: queue.SimpleQueue[Callable[[bool], None] | None] = queue.SimpleQueue()
+        self._is_closed = False
+
+    def do(self, action: Callable[[], T]) -> T:
+        """What `action` gives; raises AuthenticationRequired where nobody waits any more."""
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def errand(is_wanted: bool) -> None:
+            # The asking thread gets no KeyboardInterrupt: that would end its event loop.
+            nobody = AuthenticationRequired("The question was interrupted", step="login")
+            if not is_wanted:
+                outcome.set_exception(nobody)
+                return
+            try:
+                outcome.set_result(action())
+            except Exception as fault:  # noqa: BLE001 - it belongs to the asking thread
+                outcome.set_exception(fault)
+            except BaseException:
+                outcome.set_exception(nobody)
+                raise
+
+        self._errands.put(errand)
+        if self._is_closed:
+            self._turn_away()
+        return outcome.result()
+
+    def serve(self) -> None:
+        """Does what is brought here until `close`; Ctrl-C ends it too."""
+        try:
+            while (errand := self._errands.get()) is not None:
+                errand(True)
+        finally:
+            self._is_closed = True
+            self._turn_away()
+
+    def close(self) -> None:
+        """Nobody needs to wait here any longer."""
+        self._errands.put(None)
+
+    def _turn_away(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                errand = self._errands.get_nowait()
+                if errand is not None:
+                    errand(False)
 
 
 class Portal:
@@ -43,13 +101,21 @@ class Portal:
         """Whether its thread exists in this process: it does not in a forked child."""
         return self._pid == os.getpid()
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result; Ctrl-C while waiting cancels it."""
-        if self._cannot_wait():
+    def call(self, work: Coroutine[Any, Any, T], desk: Desk | None = None) -> T:
+        """The coroutine's result; Ctrl-C while waiting cancels it.
+
+        Meanwhile this thread does what is brought to `desk`.
+        """
+        try:
+            self._check()
+        except (BridgeClosed, RuntimeError):
             work.close()
-            raise _stuck()
+            raise
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            if desk is not None:
+                future.add_done_callback(lambda _: desk.close())
+                desk.serve()
             return future.result()
         except BaseException:
             if not future.done():
@@ -62,8 +128,7 @@ class Portal:
         One step there and one back, where `call` takes a task's several turns.  Ctrl-C
         while waiting has the loop call `abandon`.
         """
-        if self._cannot_wait():
-            raise _stuck()
+        self._check()
         made: concurrent.futures.Future[T] = concurrent.futures.Future()
         over = threading.Event()
 
@@ -83,9 +148,13 @@ class Portal:
             raise
         return made.result()
 
-    def _cannot_wait(self) -> bool:
-        """Nobody would ever answer; a file that the garbage collector closes gets here."""
-        return threading.current_thread() is self._thread or sys.is_finalizing()
+    def _check(self) -> None:
+        """Raises where nobody would ever answer."""
+        if not self.is_ours:
+            raise BridgeClosed("This bridge belongs to the parent process")
+        # A file that the garbage collector closes gets here.
+        if threading.current_thread() is self._thread or sys.is_finalizing():
+            raise RuntimeError("a blocking call where the bridge's event loop cannot run")
 
     def post(self, action: Callable[[], object]) -> None:
         """Has the loop call `action` soon, and does not wait for it."""
@@ -101,13 +170,51 @@ class Portal:
         concurrent.futures.wait([settled], timeout=CANCEL_SECONDS)
 
 
-def _stuck() -> RuntimeError:
-    return RuntimeError("a blocking call where the bridge's event loop cannot run")
-
-
 async def _turn() -> None:
     """Ends after everything that was scheduled before it had its turn."""
     await asyncio.sleep(0)
+
+
+async def in_thread(work: Callable[[], T], undo: Callable[[T], None]) -> T:
+    """Runs a blocking step; if its caller is cancelled meanwhile, its result is undone.
+
+    In a daemon thread: a program that is interrupted must not wait at its end for a host
+    that says nothing, as it would for the threads of an executor.
+    """
+    return await _Step(work, undo).outcome
+
+
+class _Step(Generic[T]):
+    def __init__(self, work: Callable[[], T], undo: Callable[[T], None]) -> None:
+        self._work = work
+        self._undo = undo
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[T] = self._loop.create_future()
+        threading.Thread(target=self._run, name="smartsim_bridge step", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as fault:  # noqa: BLE001 - it belongs to who awaits it
+            failed = fault  # the name of an except clause ends with it
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(lambda: self._fail(failed))
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._succeed, result)
+        except RuntimeError:
+            self._undo(result)
+
+    def _fail(self, fault: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(fault)
+
+    def _succeed(self, result: T) -> None:
+        if self.outcome.done():
+            # Cancelled; closing may take its time, and the loop has other things to do.
+            threading.Thread(target=self._undo, args=(result,), daemon=True).start()
+        else:
+            self.outcome.set_result(result)
 
 
 _portal: Portal | None = None

@@ -6,9 +6,7 @@ Async, with the blocking steps of SSH in threads.  The order is the ladder's bus
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..bootstrap import relay
 from ..deadline import Deadline
@@ -18,28 +16,17 @@ from ..links.link import Link
 from ..links.stream_link import connect_unix, link_on_socket
 from ..protocol.beacon import Beacon, Credentials
 from .beacons import Sighting
+from .portal import in_thread
 
 if TYPE_CHECKING:
     from ..ssh.connection import SshConnection
     from ..ssh.execution import StdioPipe
     from ..ssh.tunnel import Tunnel
 
-__all__ = ["dial_direct", "dial_local", "dial_stdio", "dial_tunnel", "in_thread"]
+__all__ = ["dial_direct", "dial_local", "dial_stdio", "dial_tunnel"]
 
 # A port that a firewall drops answers never; the ladder has other rungs to try.
 DIRECT_SECONDS = 1.5
-
-T = TypeVar("T")
-
-
-async def in_thread(work: Callable[[], T], undo: Callable[[T], None]) -> T:
-    """Runs a blocking step; if its caller is cancelled meanwhile, its result is undone."""
-    step = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        step.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
-        raise
 
 
 async def dial_local(sighting: Sighting) -> Link:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,9 +93,7 @@ def test_a_process_that_is_there_is_alive(servers: Path) -> None:
         {"pid_start": start + 1},
         {"pid": 2**22 + 1},
     ):
-        from dataclasses import replace
-
-        assert not Sighting(replace(ours, **change), None).is_alive_here  # type: ignore[arg-type]
+        assert not Sighting(replace(ours, **change), None).is_alive_here
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import pytest
 
 from smartsim_bridge import AsyncBridge
 from smartsim_bridge.errors import CommandServerError, LinkLost
+from smartsim_bridge.links.stream_link import connect_unix
 from tests.support.heads import is_running
 from tests.support.loops import run
-from tests.support.near_side import bridge_in
+from tests.support.near_side import bridge_in, bridge_on, server_in
 from tests.support.waiting import wait_until_async
 
 Body = Callable[[AsyncBridge], Awaitable[None]]
@@ -99,7 +100,7 @@ def test_run_raises_what_subprocess_run_raises(
     args: list[str], keywords: dict[str, Any], on_bridge: Callable[[Body], None]
 ) -> None:
     with pytest.raises(Exception) as here:  # noqa: PT011 - whatever it is
-        subprocess.run(args, capture_output=True, **{"check": False, **keywords})
+        subprocess.run(args, capture_output=True, **{"check": False, **keywords})  # noqa: PLW1510 - given
 
     async def body(bridge: AsyncBridge) -> None:
         with pytest.raises(type(here.value)) as there:
@@ -133,7 +134,7 @@ def test_too_many_words_are_too_many_as_ever(on_bridge: Callable[[Body], None]) 
 def test_a_stream_of_this_host_is_refused(stream: str, on_bridge: Callable[[Body], None]) -> None:
     async def body(bridge: AsyncBridge) -> None:
         with pytest.raises(ValueError, match=stream):
-            await bridge.popen(["true"], **{stream: 1})
+            await bridge.popen(["true"], **{stream: 1})  # type: ignore[arg-type]
 
     on_bridge(body)
 
@@ -163,10 +164,9 @@ def test_popen_returns_when_it_runs(on_bridge: Callable[[Body], None]) -> None:
     async def body(bridge: AsyncBridge) -> None:
         command = await bridge.popen(["cat"])
         assert is_running(command.pid)
-        assert command.returncode is None
         assert await command.poll() is None
         assert await command.communicate(b"in") == (b"in", b"")
-        assert (command.returncode, await command.poll(), await command.wait()) == (0, 0, 0)
+        assert [command.returncode, await command.poll(), await command.wait()] == [0, 0, 0]
         assert not is_running(command.pid)
 
     on_bridge(body)
@@ -295,6 +295,21 @@ def test_after_close_nothing_runs_and_close_may_be_repeated(
         assert not (await bridge.status()).connected
 
     on_bridge(body)
+
+
+def test_commands_of_a_client_that_left_end_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartsim_bridge.server.sessions.GRACE_CLOSED", 0.01)
+
+    async def main() -> None:
+        async with server_in(tmp_path) as server:
+            assert server.beacon is not None
+            async with bridge_on(await connect_unix(server.beacon.socket)) as bridge:
+                command = await bridge.popen(["sleep", "600"])
+            await wait_until_async(lambda: not is_running(command.pid))
+
+    run(main(), 20.0)
 
 
 def test_repr_tells_the_state(on_bridge: Callable[[Body], None]) -> None:
