@@ -1,0 +1,131 @@
+"""A real kernel: cells run inside an event loop, and questions are asked in the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.heads import MakeHead
+from tests.support.local_server import LocalServer
+
+manager = pytest.importorskip("jupyter_client.manager")
+pytest.importorskip("ipykernel")
+
+START_SECONDS = 60.0
+CELL_SECONDS = 40.0
+
+
+class Notebook:
+    """Runs cells one after the other; answers what they ask."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def run(self, code: str, *answers: str) -> str:
+        """What the cell printed, or the name of the error that it raised."""
+        waiting = list(answers)
+        said: list[str] = []
+        self.asked: list[tuple[str, bool]] = []
+
+        def on_output(message: Any) -> None:
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                said.append(content["text"])
+            elif message["msg_type"] == "execute_result":
+                said.append(content["data"]["text/plain"])
+
+        def on_question(message: Any) -> None:
+            self.asked.append((message["content"]["prompt"], message["content"]["password"]))
+            self._client.input(waiting.pop(0))
+
+        reply = self._client.execute_interactive(
+            code,
+            timeout=CELL_SECONDS,
+            allow_stdin=True,
+            output_hook=on_output,
+            stdin_hook=on_question,
+        )
+        content = reply["content"]
+        if content["status"] == "error":
+            return f"{content['ename']}: {content['evalue']}"
+        return "".join(said)
+
+
+@pytest.fixture
+def notebook(server: LocalServer) -> Iterator[Notebook]:
+    """A kernel of this Python, in the near side's environment."""
+    kernel, client = manager.start_new_kernel(startup_timeout=START_SECONDS)
+    try:
+        yield Notebook(client)
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+
+
+def test_a_cell_runs_commands_inside_the_kernels_loop(
+    notebook: Notebook, server: LocalServer
+) -> None:
+    assert "True" in notebook.run("import asyncio; asyncio.get_event_loop().is_running()")
+    said = notebook.run("""
+from smartsim_bridge import init_command_server
+bridge = init_command_server()
+print(bridge.run(["echo", "cell"]).stdout, bridge.status().server_pid)
+""")
+    assert said.split() == ["cell", str(server.pid)]
+    assert notebook.run("await asyncio.sleep(0); print(bridge.run(['echo', 'again']).stdout)") == (
+        "again\n\n"
+    )
+    shown = notebook.run("bridge")
+    assert shown.startswith("<Bridge connected by local to ")
+    said = notebook.run("""
+from smartsim_bridge import AsyncBridge
+async with await AsyncBridge.connect() as awaited:
+    print((await awaited.run(["echo", "awaited"])).stdout)
+""")
+    assert said.strip() == "awaited"
+    assert notebook.run("bridge.run(['no-such-program'])").startswith("FileNotFoundError")
+
+
+@pytest.mark.sshd
+@pytest.mark.root
+def test_a_password_is_asked_in_the_cell(notebook: Notebook, make_head: MakeHead) -> None:
+    head = make_head("PubkeyAuthentication no", "PasswordAuthentication yes")
+    password = head.sshd.user.password
+    if password is None:
+        pytest.skip("the password of whoever runs the tests is not known")
+    said = notebook.run(
+        f"""
+from smartsim_bridge import init_command_server
+bridge = init_command_server(
+    "head", autostart=True, ssh_config={str(head.sshd.ssh_config)!r}, python={head.python!r}
+)
+print(bridge.status().transport, bridge.run(["id", "-un"]).stdout)
+""",
+        password,
+    )
+    assert said.split() == ["tunnel", head.sshd.user.name]
+    assert [secret for _, secret in notebook.asked] == [True]
+    assert head.sshd.user.name in notebook.asked[0][0]
+    assert "None" in notebook.run("print(bridge.close())")
+
+
+@pytest.mark.sshd
+def test_an_unknown_host_key_is_asked_about_in_the_cell(
+    notebook: Notebook, make_head: MakeHead
+) -> None:
+    head = make_head()
+    head.sshd.known_hosts.write_text("")
+    connect = f"""
+from smartsim_bridge import init_command_server
+bridge = init_command_server(
+    "head", autostart=True, ssh_config={str(head.sshd.ssh_config)!r}, python={head.python!r}
+)
+print(bridge.status().transport)
+"""
+    assert "HostKeyUnknown" in notebook.run(connect, "no")
+    assert any("SHA256:" in prompt for prompt, _ in notebook.asked)
+    assert "tunnel" in notebook.run(connect, "yes")
+    assert len(head.sshd.known_hosts.read_text().splitlines()) == 1
+    assert "None" in notebook.run("print(bridge.close())")
