@@ -21,6 +21,7 @@ from ..errors import (
     NobodyListening,
     NotCommandServer,
     PeerMisbehaved,
+    PeerSilent,
 )
 from ..protocol import codec, framing
 from ..protocol.messages import Message
@@ -28,6 +29,9 @@ from .link import Link, LinkInfo, Mailbox
 
 __all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket", "peer_uid"]
 
+# asyncio accepts as many in one turn, each with buffers of its own: no more than needed.
+_BACKLOG = 64
+_BUSY_SECONDS, _BUSY_PAUSE = 5.0, 0.01  # for a server that has that many waiting
 _CLOSE_SECONDS = 2.0  # for what was sent to leave; a peer that does not read gets no more
 
 
@@ -114,7 +118,7 @@ class StreamListener:
         finally:
             os.umask(before)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._accept, sock=listening)
+        self._server = await loop.create_unix_server(self._accept, sock=listening, backlog=_BACKLOG)
 
     def _accept(self) -> StreamLink:
         return StreamLink("unix socket", self._connected)
@@ -149,11 +153,11 @@ def peer_uid(connection: socket.socket) -> int | None:
 async def connect_unix(path: str) -> StreamLink:
     """A link to our own server at `path`.
 
-    Raises NobodyListening, NotCommandServer (another user listens), HandshakeFailed.
+    Raises NobodyListening, PeerSilent, NotCommandServer (another user listens),
+    HandshakeFailed.
     """
-    loop = asyncio.get_running_loop()
     try:
-        _, link = await loop.create_unix_connection(lambda: StreamLink(path), path)
+        link = await link_on_socket(await _connect(path), path)
     except (FileNotFoundError, ConnectionRefusedError) as absent:
         raise NobodyListening(
             f"No server at the unix socket {path} ({absent.strerror})", step="local"
@@ -169,6 +173,30 @@ async def connect_unix(path: str) -> StreamLink:
             advice="Another user took its place: remove it, or name another --state-dir.",
         )
     return link
+
+
+async def _connect(path: str) -> socket.socket:
+    """Not by asyncio, which takes "try again" for "under way" and then for connected.
+
+    A unix socket says so while the server's queue is full, and then nothing is under way.
+    """
+    end = asyncio.get_running_loop().time() + _BUSY_SECONDS
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connecting.setblocking(False)
+    try:
+        while True:
+            try:
+                connecting.connect(path)
+                return connecting
+            except BlockingIOError:
+                if asyncio.get_running_loop().time() > end:
+                    raise PeerSilent(
+                        f"The server at {path} takes no connection", step="local"
+                    ) from None
+            await asyncio.sleep(_BUSY_PAUSE)
+    except BaseException:
+        connecting.close()
+        raise
 
 
 async def link_on_socket(connected: socket.socket, peer: str) -> StreamLink:

@@ -154,10 +154,10 @@ class Server:
     def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
         """Endpoints, or why there are none, and pyzmq's version."""
         try:
-            from ..links import zmq_link  # the only place that needs pyzmq, which may be missing
+            from ..links import zmq_listener  # the only place that needs pyzmq, which may be missing
 
-            credentials, secret = zmq_link.new_credentials()
-            listener = zmq_link.ZmqListener(self._accept)
+            credentials, secret = zmq_listener.new_credentials()
+            listener = zmq_listener.ZmqListener(self._accept)
         except (ImportError, ServerStartFailed) as missing:
             log.info("no ZMQ: %s", missing)
             return (), _one_line(missing), ""

@@ -13,7 +13,8 @@ from smartsim_bridge.errors import LinkLost
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.links.stream_link import StreamListener, connect_unix, link_on_socket
-from smartsim_bridge.links.zmq_link import ZmqListener, connect_zmq, new_credentials
+from smartsim_bridge.links.zmq_link import connect_zmq
+from smartsim_bridge.links.zmq_listener import ZmqListener, new_credentials
 from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.messages import Hello, Message
 

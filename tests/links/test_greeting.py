@@ -23,7 +23,8 @@ from smartsim_bridge.errors import (
     ServerKeyMismatch,
 )
 from smartsim_bridge.links.greeting import diagnose, judge
-from smartsim_bridge.links.zmq_link import connect_zmq, new_credentials
+from smartsim_bridge.links.zmq_link import connect_zmq
+from smartsim_bridge.links.zmq_listener import new_credentials
 from smartsim_bridge.protocol.beacon import Credentials
 from tests.links.pairs import zmq_listener
 from tests.support.loops import run

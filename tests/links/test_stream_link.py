@@ -18,6 +18,7 @@ from smartsim_bridge.errors import (
     NobodyListening,
     NotCommandServer,
     PeerMisbehaved,
+    PeerSilent,
 )
 from smartsim_bridge.links import stream_link
 from smartsim_bridge.links.link import Link
@@ -166,6 +167,38 @@ def test_server_of_another_user_is_told_nothing(
         server.close()
 
     run(connect())
+
+
+def test_client_of_a_busy_server_waits_for_its_turn(tmp_path: Path) -> None:
+    async def connect() -> None:
+        with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+            busy.bind(str(tmp_path / "s"))
+            busy.listen(0)
+            first.connect(str(tmp_path / "s"))
+            waiting = asyncio.ensure_future(connect_unix(str(tmp_path / "s")))
+            await asyncio.wait([waiting], timeout=0.1)
+            assert not waiting.done()
+            busy.accept()[0].close()
+            link = await waiting
+            link.send(HELLO)
+            server = await link_on_socket(busy.accept()[0], "client")
+            assert await server.receive() == HELLO
+            await link.close()
+            await server.close()
+
+    run(connect())
+
+
+def test_server_that_takes_nobody_has_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_link, "_BUSY_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(str(tmp_path / "s"))
+        busy.listen(0)
+        first.connect(str(tmp_path / "s"))
+        with pytest.raises(PeerSilent, match="takes no connection"):
+            run(connect_unix(str(tmp_path / "s")))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from smartsim_bridge.errors import (
     PortTaken,
 )
 from smartsim_bridge.links.link import Link
-from smartsim_bridge.links.zmq_link import ZmqListener, check_version, connect_zmq, new_credentials
+from smartsim_bridge.links.zmq_link import connect_zmq
+from smartsim_bridge.links.zmq_listener import ZmqListener, new_credentials
+from smartsim_bridge.links.zmq_socket import check_version
 from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.messages import Ping, Pong
 from tests.links.pairs import HELLO, all_from, connected, zmq_listener

@@ -240,8 +240,8 @@ def test_lost_beacon_is_written_again(places: Places, monkeypatch: pytest.Monkey
 def test_server_without_pyzmq_serves_its_socket_and_says_why(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(links, "zmq_link", raising=False)
-    monkeypatch.setitem(sys.modules, "smartsim_bridge.links.zmq_link", None)
+    monkeypatch.delattr(links, "zmq_listener", raising=False)
+    monkeypatch.setitem(sys.modules, "smartsim_bridge.links.zmq_listener", None)
 
     async def talk() -> None:
         async with serving(places) as server:

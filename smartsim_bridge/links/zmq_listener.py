@@ -1,0 +1,185 @@
+"""The server's end of ZMQ links: one ROUTER, CURVE both ways, ZAP enforced.
+
+Exactly one client key is let in, and only a named ZAP domain together with its enforcement
+fails closed: without either, libzmq accepts every key.  Each connection that speaks becomes
+a link of its own.  Must not know what messages mean.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from ..errors import AddressNotOurs, LinkLost, PeerMisbehaved, PortTaken, ServerStartFailed
+from ..protocol import codec
+from ..protocol.beacon import Credentials
+from ..protocol.messages import Message
+from .link import Link, LinkInfo, Mailbox
+from .zmq_socket import LINGER_MS, NOBLOCK, OVER, Pump, check_version, harden
+
+__all__ = ["ZmqListener", "ZmqPeer", "new_credentials"]
+
+ZAP_DOMAIN = "smartsim-bridge"
+BACKLOG = 1024  # many clients may arrive at once
+
+
+def new_credentials() -> tuple[Credentials, str]:
+    """Fresh keys for one server and its user's clients; the second value is the server's secret."""
+    server_key, server_secret = zmq.curve_keypair()
+    client_key, client_secret = zmq.curve_keypair()
+    keys = (server_key.decode(), client_key.decode(), client_secret.decode())
+    return Credentials(*keys), server_secret.decode()
+
+
+class _OneKey:
+    """ZAP's question, answered: exactly one client key is ours."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return key == self._key
+
+
+class ZmqListener:
+    """The server's end: one ROUTER, a `ZmqPeer` for each connection that speaks."""
+
+    def __init__(self, on_link: Callable[[Link], None]) -> None:
+        check_version()
+        self._on_link = on_link
+        self._peers: dict[bytes, ZmqPeer] = {}
+        self._context = zmq.Context(1)
+        self._guard: Any = None
+        self._socket: Any = None
+        self._pump: Pump | None = None
+
+    def listen(
+        self, addresses: list[str], port: int, credentials: Credentials, secret: str
+    ) -> tuple[str, ...]:
+        """Binds `port` (0: any free one) on all addresses; gives the endpoints.
+
+        Raises PortTaken, AddressNotOurs, ServerStartFailed, and then listens nowhere.
+        """
+        self._guard = ThreadAuthenticator(self._context)
+        self._guard.start()
+        self._guard.configure_curve_callback(ZAP_DOMAIN, _OneKey(credentials.client_key))
+        self._socket = self._router(secret)
+        try:
+            endpoints = tuple(self._bind(address, port) for address in addresses)
+        except ServerStartFailed:
+            self.close()
+            raise
+        self._pump = Pump(self._socket, self._arrived)
+        return endpoints
+
+    def close(self) -> None:
+        """Stops listening and cuts every link."""
+        for peer in list(self._peers.values()):
+            peer.cut(LinkLost("The server closed the link"))
+        if self._pump is not None:
+            self._pump.close()
+        if self._socket is not None:
+            self._socket.close(linger=LINGER_MS)
+        if self._guard is not None:
+            self._guard.stop()
+        self._context.term()
+
+    def _router(self, secret: str) -> Any:
+        socket: Any = self._context.socket(zmq.ROUTER)
+        harden(socket)
+        socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unknown peer is an error, not silence
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN.encode())
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        return socket
+
+    def _bind(self, address: str, port: int) -> str:
+        spelled = f"[{address}]" if ":" in address else address
+        # Set per bind: an IPv4 address bound with it on is reported as ::ffff:127.0.0.1.
+        self._socket.setsockopt(zmq.IPV6, int(":" in address))
+        try:
+            self._socket.bind(f"tcp://{spelled}:{port or '*'}")
+        except zmq.ZMQError as refused:
+            raise _bind_fault(address, port, refused) from None
+        endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+        return str(endpoint.rstrip(b"\0").decode())
+
+    def _arrived(self, frames: list[bytes]) -> None:
+        identity, body = frames[0], frames[1:]
+        peer = self._peers.get(identity)
+        if body == OVER:
+            if peer is not None:
+                self.forget(identity)
+                peer.mailbox.close(LinkLost("The client closed the link"))
+            return
+        try:
+            # Before there is a link: a first word that is none costs us a look, not a task.
+            message = codec.decode(body)
+            if peer is None:
+                peer = self._peers[identity] = ZmqPeer(self, identity)
+                self._on_link(peer)
+            peer.mailbox.put(message)
+        except PeerMisbehaved as fault:
+            (peer or ZmqPeer(self, identity)).cut(fault)
+
+    def post(self, identity: bytes, frames: list[bytes]) -> None:
+        """Sends to one peer; raises LinkLost where it is gone."""
+        try:
+            self._socket.send_multipart([identity, *frames], NOBLOCK, copy=True)
+        except zmq.ZMQError as failed:
+            raise LinkLost(f"The client is gone: {failed}") from None
+        if self._pump is not None:
+            self._pump.look()
+
+    def forget(self, identity: bytes) -> None:
+        """The peer's link is over; whatever it still sends starts a new one."""
+        self._peers.pop(identity, None)
+
+
+def _bind_fault(address: str, port: int, refused: zmq.ZMQError) -> ServerStartFailed:
+    if refused.errno == errno.EADDRINUSE:
+        return PortTaken(f"Port {port} of {address} is in use", step="listen")
+    if refused.errno in (errno.EADDRNOTAVAIL, errno.ENODEV, errno.EINVAL):
+        return AddressNotOurs(f"{address} is no address of this host", step="listen")
+    return ServerStartFailed(f"Cannot listen on {address} port {port}: {refused}", step="listen")
+
+
+class ZmqPeer(Link):
+    """The server's end of one connection, seen through the ROUTER."""
+
+    def __init__(self, listener: ZmqListener, identity: bytes) -> None:
+        self.info = LinkInfo("zmq", f"client {identity.hex()}")
+        self.mailbox = Mailbox()
+        self._listener = listener
+        self._identity = identity
+
+    def send(self, message: Message) -> None:
+        if self.mailbox.fault is not None:
+            raise self.mailbox.fault
+        try:
+            self._listener.post(self._identity, codec.encode(message))
+        except LinkLost as fault:
+            self._end(fault)
+            raise
+
+    async def close(self) -> None:
+        self.cut(LinkLost("The link was closed", host=self.info.peer))
+
+    def cut(self, fault: LinkLost) -> None:
+        if self.mailbox.fault is not None:
+            return
+        self._end(fault)
+        try:
+            self._listener.post(self._identity, OVER)
+        except LinkLost:
+            pass  # it knows already
+
+    def _end(self, fault: LinkLost) -> None:
+        self.mailbox.close(fault)
+        self._listener.forget(self._identity)
