@@ -8,11 +8,12 @@ SMARTSIM_BRIDGE_ and the field's name in capitals.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Settings:
         environ = os.environ if environ is None else environ
         file = Path(config_file) if config_file else _config_file(environ)
         given = {name: value for name, value in arguments.items() if value is not None}
-        _reject_unknown(given, "keyword argument")
+        _reject_unknown(given, "keyword argument", (one.name for one in fields(cls)))
         addr = given.get("addr") or environ.get(PREFIX + "ADDR") or cls.addr
         merged = {**_from_file(file, addr), **_from_environment(environ), **given}
         checked = {name: _checked(name, value) for name, value in merged.items()}
@@ -117,9 +118,11 @@ class Settings:
     @property
     def runtime_directory(self) -> str:
         """Where this process may make a private directory for its sockets."""
-        if self.runtime_dir:
-            return platformdirs.user_runtime_dir("smartsim-bridge")
-        # platformdirs would warn, and guess a place that the next logout may remove.
+        # Without a usable one platformdirs would warn, and guess a place that the next
+        # logout may remove; after `su` the variable names the directory of another user.
+        if self.runtime_dir and os.access(self.runtime_dir, os.W_OK | os.X_OK):
+            with contextlib.suppress(OSError):  # its own fallback belongs to somebody else
+                return platformdirs.user_runtime_dir("smartsim-bridge")
         return tempfile.gettempdir()
 
 
@@ -136,12 +139,18 @@ def _from_file(file: Path, addr: str) -> dict[str, Any]:
     except (OSError, ValueError) as broken:
         raise InvalidSettings(f"Cannot read {file}: {broken}", step="settings") from None
     found: dict[str, Any] = {}
-    for table in (content.get("default", {}), content.get("host", {}).get(addr, {})):
-        if not isinstance(table, dict):
-            raise InvalidSettings(f"{file}: [default] and [host.NAME] are tables", step="settings")
-        _reject_unknown(table, f"entry of {file}")
+    hosts = _table(content.get("host", {}), file)
+    for table in (content.get("default", {}), hosts.get(addr, {})):
+        # Not every field: what is no plain value cannot come from a file.
+        _reject_unknown(_table(table, file), f"entry of {file}", _PLAIN)
         found.update(table)
     return found
+
+
+def _table(value: Any, file: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidSettings(f"{file}: [default] and [host.NAME] are tables", step="settings")
+    return value
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -153,9 +162,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _reject_unknown(names: Mapping[str, Any], what: str) -> None:
-    known = {one.name for one in fields(Settings)}
-    unknown = sorted(set(names) - known)
+def _reject_unknown(names: Mapping[str, Any], what: str, known: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(known))
     if unknown:
         raise InvalidSettings(f"Unknown {what}: {', '.join(unknown)}", step="settings")
 

@@ -1,0 +1,107 @@
+"""The order of the rungs, what each says, and which error is raised in the end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartsim_bridge import errors
+from smartsim_bridge.client.ladder import Ascent, climb
+from smartsim_bridge.errors import CommandServerError
+from smartsim_bridge.settings import Settings
+from smartsim_bridge.stages import Stage
+from tests.client.samples import beacon, credentials
+from tests.support.local_server import LocalServer
+from tests.support.loops import run
+from tests.support.peers import http_peer, silent_peer
+
+
+def climbed(**keywords: Any) -> Ascent:
+    async def main() -> Ascent:
+        ascent = await climb(Settings.gather(**keywords))
+        await ascent.close()
+        return ascent
+
+    return run(main(), 30.0)
+
+
+def fault_of(**keywords: Any) -> CommandServerError:
+    with pytest.raises(CommandServerError) as caught:
+        climbed(**keywords)
+    return caught.value
+
+
+def test_here_the_first_rung_holds_and_no_other_is_tried(server: LocalServer) -> None:
+    ascent = climbed()
+    assert ascent.transport == "local"
+    assert [(rung.name, rung.held) for rung in ascent.rungs] == [("local", True)]
+    assert ascent.rungs[0].seconds > 0
+    assert not ascent.started
+
+
+def test_a_rung_that_does_not_apply_says_why_and_counts_as_not_tried(server: LocalServer) -> None:
+    ascent = climbed(addr="127.0.0.1", transport="direct")
+    assert [rung.name for rung in ascent.rungs] == ["direct"]
+    fault = fault_of(transport="local", port=1)
+    assert "port 1" in fault.what
+
+
+def test_the_only_fault_is_the_one_that_is_raised(near_home: Path) -> None:
+    assert type(fault_of(port=1)) is errors.NobodyListening
+    assert type(fault_of()) is errors.NoServer
+    assert type(fault_of(transport="local")) is errors.NoServer
+    assert type(fault_of(transport="direct")) is errors.NoServer
+
+
+def test_several_faults_are_all_told(near_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lives and serves nothing: ours."""
+    stat = Path("/proc/self/stat").read_text("ascii", "replace")
+    found = beacon(
+        host=socket.gethostname(),
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
+        pid=os.getpid(),
+        pid_start=int(stat.rpartition(")")[2].split()[19]),
+        socket=str(near_home / "nobody.sock"),
+        endpoints=("tcp://127.0.0.1:1",),
+    )
+    servers = near_home / "state" / "servers"
+    servers.mkdir(parents=True)
+    (servers / "a.json").write_text(found.to_json(), encoding="utf-8")
+    (servers / "a.key").write_text(credentials().to_json(), encoding="utf-8")
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(near_home / "state"))
+
+    fault = fault_of()
+    assert isinstance(fault, errors.NoRungHeld)
+    assert [rung for rung, _ in fault.reasons] == ["local", "direct"]
+    assert "nobody.sock" in str(fault)
+    assert "127.0.0.1:1" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [(http_peer, errors.NotCommandServer), (silent_peer, errors.PeerSilent)],
+)
+def test_a_stranger_at_an_explicit_port_is_the_answer(
+    peer: Any, expected: type[CommandServerError], near_home: Path
+) -> None:
+    with peer() as port:
+        assert type(fault_of(port=port)) is expected
+
+
+def test_each_stage_is_told_as_it_ends(server: LocalServer) -> None:
+    told: list[Stage] = []
+    ascent = climbed(on_stage=told.append)
+    assert tuple(told) == ascent.stages
+    assert [stage.name for stage in told] == ["handshake"]
+    assert str(server.pid) in told[0].detail
+
+
+def test_the_whole_climb_has_one_deadline(near_home: Path) -> None:
+    with silent_peer() as port:
+        fault = fault_of(addr=f"127.0.0.1:{port}", autostart=True, timeout=0.5)
+    assert fault.host
+    assert fault.step
