@@ -95,7 +95,8 @@ def _hours(text: str) -> float:
 
 def _serve_foreground(arguments: argparse.Namespace) -> int:
     try:
-        server, _ = _make(arguments)
+        server, places = _make(arguments)
+        open_logbook(os.path.join(places.logs, f"{host_name()}.log"))
         asyncio.run(_run(server, lambda beacon, _: print(_greeting(beacon), flush=True)))
     except CommandServerError as fault:
         sys.stderr.write(f"smartsim-bridge: {fault}\n")

@@ -47,14 +47,28 @@ class Lock:
             raise ServerStartFailed(
                 f"Cannot lock {self._path}: {taken.strerror}", step="lock"
             ) from None
+        if not self._is_this(descriptor):
+            # Opened before its holder removed it: a lock on a file that nobody else can see.
+            os.close(descriptor)
+            return False
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
-        """Lets go; the file stays, for removing it would race with the next taker."""
+        """Removes the file while it is still ours, and lets go."""
         if self._descriptor is not None:
+            if self._is_this(self._descriptor):
+                _remove(self._path)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _is_this(self, descriptor: int) -> bool:
+        """Whether the open file is still the one that has the name."""
+        try:
+            named, opened = os.stat(self._path), os.fstat(descriptor)
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 class BeaconFile:

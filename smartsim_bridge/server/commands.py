@@ -12,7 +12,6 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import Optional
 
 from ..protocol.environment import command_environment
 from ..protocol.flow import Receiving, Sending
@@ -79,7 +78,7 @@ class Command:
         self._surroundings = surroundings
         self._post = post
         self._on_over = on_over
-        self._process: Optional[Process] = None
+        self._process: Process | None = None
         self._sending = {STDOUT: Sending(), STDERR: Sending()}
         self._receiving = Receiving()
         self._early = bytearray()  # input that came while it waited for its turn
@@ -160,9 +159,11 @@ class Command:
     # --- what the process does (processes.Owner)
 
     def room(self, stream: int) -> int:
+        """How much more the client has granted."""
         return WASTE if self._is_waste else self._sending[stream].room
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
+        """Numbers it and sends it on."""
         if self._is_waste:
             return
         sending = self._sending[stream]
@@ -176,6 +177,7 @@ class Command:
             self._later(END_SECONDS, lambda: self._post(Output(self.id, stream, offset, eof=True)))
 
     def input_written(self, count: int, broken: bool) -> None:
+        """Grants the client as much again."""
         due = self._receiving.hand_on(count)
         if broken:
             self._post(InputTaken(self.id, self._receiving.acknowledgement(), broken=True))
@@ -183,11 +185,13 @@ class Command:
             self._post(InputTaken(self.id, due))
 
     def exited(self) -> None:
+        """Tells it; what it wrote may still be on its way."""
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
         self._waste()
 
     def drained(self) -> None:
+        """Tells the end of it all."""
         if self.lifecycle.state is State.RUNNING:
             self.lifecycle.move(Event.EXITED)
         self.lifecycle.move(Event.DRAINED)
@@ -260,5 +264,3 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<Command {self.id[:8]} {self.lifecycle.state.value}: {self._process}>"
-
-

@@ -17,17 +17,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import CommandServerError, LinkLost, ServerAlreadyRuns, ServerStartFailed
+from ..errors import CommandServerError, ServerAlreadyRuns, ServerStartFailed
 from ..links.link import Link
 from ..links.stream_link import StreamListener
 from ..protocol.beacon import Beacon, Credentials
-from ..protocol.conversation import Conversation, Side
 from ..protocol.environment import without_job
 from ..protocol.messages import (
-    DEFAULT_HEARTBEAT,
     OLDEST_PROTOCOL,
     PROTOCOL_VERSION,
-    Bye,
     Hello,
     Inquiry,
     Message,
@@ -41,16 +38,16 @@ from .commands import Surroundings
 from .exits import ExitWatch
 from .places import Places
 from .sessions import Backlog, Session
+from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger(__name__)
 
-HELLO_SECONDS = 5.0  # a connection that does not say who it is
-MISSED_HEARTBEATS = 3  # then the link is lost
 MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
 BEACON_SECONDS = 60.0  # between two touches of the beacon
 IDLE_HOURS = 12.0  # without client or command, then the server ends
+KILLED_SECONDS = 2.0  # for a killed command to be gone
 OPEN_FILES = 65536  # wanted for many commands at once, as far as the hard limit allows
 
 
@@ -76,25 +73,25 @@ class Server:
         self._environment = without_job(environ)
         self._directory = environ.get("HOME") or "/"
         self._backlog = Backlog()
-        self._sessions: dict[Link, Session] = {}
-        self._visits: dict[Link, _Visit] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._unix: StreamListener | None = None
         self._zmq: object | None = None
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
         self.beacon: Beacon | None = None
         self.credentials: Credentials | None = None
 
     # --- beginning and end
 
     async def start(self) -> Beacon:
-        """Takes the lock, listens, leaves the beacon.  Raises ServerStartFailed, and then is nothing."""
+        """Takes the lock, listens, leaves the beacon.
+
+        Raises ServerStartFailed, and has then let go of everything.
+        """
         if not self._lock.take():
             raise ServerAlreadyRuns(self._who_runs(), host=self._host, step="lock")
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
+        self._visits = Visits(self._answer, self._begin, self._rest)
         try:
             await self._open()
         except CommandServerError:
@@ -118,8 +115,7 @@ class Server:
             log.info("stopping: %s", reason)
             self._stop_grace = grace
             self._backlog.is_closed = True
-            for session in self._sessions.values():
-                session.post(Stopping(reason))
+            self._visits.tell(Stopping(reason))
             self._ended.set_result(None)
 
     def existing(self) -> tuple[Beacon, Credentials | None] | None:
@@ -138,7 +134,7 @@ class Server:
         limit = _raise_descriptor_limit()
         self._watch = ExitWatch()
         self._surroundings = Surroundings(self._environment, self._watch, self._directory, limit)
-        self._unix = StreamListener(self._accept)
+        self._unix = StreamListener(self._visits.accept)
         try:
             await self._unix.listen(self._places.socket)
         except OSError as refused:
@@ -154,10 +150,10 @@ class Server:
     def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
         """Endpoints, or why there are none, and pyzmq's version."""
         try:
-            from ..links import zmq_listener  # the only place that needs pyzmq, which may be missing
+            from ..links import zmq_listener  # the only place that needs pyzmq
 
             credentials, secret = zmq_listener.new_credentials()
-            listener = zmq_listener.ZmqListener(self._accept)
+            listener = zmq_listener.ZmqListener(self._visits.accept)
         except (ImportError, ServerStartFailed) as missing:
             log.info("no ZMQ: %s", missing)
             return (), _one_line(missing), ""
@@ -191,9 +187,7 @@ class Server:
         # Not by session: those of a client that is gone would be left behind.
         for command in self._backlog.commands:
             command.terminate(grace)
-        end = self._loop.time() + grace + 2.0
-        while self._backlog.running and self._loop.time() < end:
-            await asyncio.sleep(0.02)
+        await self._backlog.wait_empty(grace + KILLED_SECONDS)
         for command in self._backlog.commands:
             command.kill()
 
@@ -208,60 +202,26 @@ class Server:
         await self._hide()
         self._lock.release()
         # Last: a client that asked for the end sees by its link that all of it has come.
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._visits.close()
         if self._zmq is not None:
             self._zmq.close()  # type: ignore[attr-defined]
 
     # --- clients
 
-    def _accept(self, link: Link) -> None:
-        task = self._loop.create_task(self._serve(link))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, link: Link) -> None:
-        conversation = Conversation(Side.SERVER)
-        try:
-            await self._greet(link, conversation)
-            visit = _Visit(conversation, self._sessions[link])
-            self._visits[link] = visit
-            link.deliver(visit)
-            await visit.over
-        except LinkLost as lost:
-            log.info("link %s: %s", link.info.peer, lost.what)
-            link.cut(lost)
-        finally:
-            self._part(link)
-            await link.close()
-
-    async def _greet(self, link: Link, conversation: Conversation) -> None:
-        try:
-            hello = await asyncio.wait_for(link.receive(), HELLO_SECONDS)
-        except asyncio.TimeoutError:
-            raise LinkLost("It did not say who it is") from None
-        conversation.received(hello)
-        if not isinstance(hello, Hello):  # the table lets nothing else pass
-            raise LinkLost("It did not greet")
-        answer = self._answer(hello)
-        conversation.sent(answer)
-        link.send(answer)
-        if isinstance(answer, Refusal):
-            await link.close()
-            raise LinkLost(answer.text)
-        self._sessions[link] = Session(
+    def _begin(self, link: Link) -> Session:
+        return Session(
             link,
             self._surroundings,
             self._backlog,
             on_inquiry=self._report,
             on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
         )
-        self._rest()
 
     def _answer(self, hello: Hello) -> Welcome | Refusal:
         version = self._options.version
-        if len(self._sessions) >= MAX_LINKS:
+        if self._backlog.is_closed:
+            return Refusal("stopping", "the server is stopping", version)
+        if len(self._visits) >= MAX_LINKS:
             return Refusal("limit", f"{MAX_LINKS} clients are connected already", version)
         if hello.newest < OLDEST_PROTOCOL or hello.oldest > PROTOCOL_VERSION:
             ours = f"the server ({version}) speaks protocol {OLDEST_PROTOCOL}-{PROTOCOL_VERSION}"
@@ -276,12 +236,6 @@ class Server:
             why_no_zmq=why_not,
         )
 
-    def _part(self, link: Link) -> None:
-        session, visit = self._sessions.pop(link, None), self._visits.pop(link, None)
-        if session is not None:
-            session.leave(closed=visit is not None and visit.said_goodbye)
-        self._rest()
-
     def _report(self, inquiry: Inquiry) -> Message:
         assert self.beacon is not None
         beacon = self.beacon
@@ -291,7 +245,7 @@ class Server:
             beacon.host,
             beacon.pid,
             beacon.started,
-            clients=len(self._sessions),
+            clients=len(self._visits),
             running=self._backlog.running,
             endpoints=beacon.endpoints,
             log=beacon.log,
@@ -302,15 +256,6 @@ class Server:
 
     # --- clocks
 
-    def _sweep(self) -> None:
-        """Cuts links that are silent; runs only while there are links."""
-        self._sweeper = None
-        oldest = self._loop.time() - MISSED_HEARTBEATS * DEFAULT_HEARTBEAT
-        for link, visit in list(self._visits.items()):
-            if visit.heard < oldest:
-                link.cut(LinkLost("No heartbeat"))
-        self._rest()
-
     def _beat(self) -> None:
         if not self._file.touch() and self.beacon is not None:
             log.warning("the beacon was gone; writing it again")
@@ -319,13 +264,11 @@ class Server:
         self._loop.call_later(BEACON_SECONDS, self._beat)
 
     def _rest(self) -> None:
-        """Runs the clock that fits: the sweep while there are clients, else the idle clock."""
-        if self._sessions and self._sweeper is None:
-            self._sweeper = self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
+        """Starts the idle clock, or stops it: somebody came or left."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if not self._sessions:
+        if not self._visits:
             self._idle_timer = self._loop.call_later(self._options.idle_seconds, self._idle)
 
     def _idle(self) -> None:
@@ -333,37 +276,6 @@ class Server:
             self._rest()
         else:
             self.stop(reason="idle")
-
-
-class _Visit:
-    """One client, from Welcome to the end of its link (links.Receiver)."""
-
-    def __init__(self, conversation: Conversation, session: Session) -> None:
-        loop = asyncio.get_running_loop()
-        self._conversation = conversation
-        self._session = session
-        self._clock = loop.time
-        self.heard = loop.time()
-        self.said_goodbye = False
-        self.over: asyncio.Future[None] = loop.create_future()
-
-    def arrived(self, message: Message) -> None:
-        self.heard = self._clock()
-        self._conversation.received(message)
-        if isinstance(message, Bye):
-            self.said_goodbye = True
-            self._end()
-        else:
-            self._session.handle(message)
-
-    def lost(self, fault: LinkLost) -> None:
-        if not self.said_goodbye:
-            log.info("a link is lost: %s", fault.what)
-        self._end()
-
-    def _end(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
 
 
 def _raise_descriptor_limit() -> tuple[int, int]:

@@ -52,6 +52,7 @@ class Backlog:
         self._running: set[Command] = set()
         self._waiting: dict[Command, None] = {}
         self._is_filling = False
+        self._emptied: asyncio.Future[None] | None = None
 
     @property
     def running(self) -> int:
@@ -62,6 +63,12 @@ class Backlog:
     def commands(self) -> list[Command]:
         """All that wait or run, of clients that are here and of those that are gone."""
         return [*self._waiting, *self._running]
+
+    async def wait_empty(self, seconds: float) -> None:
+        """Returns when nothing runs any more, at the latest after `seconds`."""
+        if self._running:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._emptied], timeout=seconds)
 
     def admit(self, command: Command) -> None:
         """Starts the command now, or when another one has ended."""
@@ -83,6 +90,8 @@ class Backlog:
                 self._fill()
             finally:
                 self._is_filling = False
+        if not self._running and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._limit and not self.is_closed:

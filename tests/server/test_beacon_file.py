@@ -53,11 +53,38 @@ def test_files_are_private_whatever_the_umask(places: Places, file: BeaconFile, 
         file.write(BEACON, KEYS)
         lock = Lock(places.lock)
         assert lock.take()
-        lock.release()
     finally:
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (*files(places), Path(places.lock))}
+    lock.release()
     assert (len(files(places)), modes) == (2, {0o600})
+
+
+def test_released_lock_leaves_no_file_and_can_be_taken_again(places: Places) -> None:
+    first, second = Lock(places.lock), Lock(places.lock)
+    assert first.take()
+    assert not second.take()
+    first.release()
+    assert not Path(places.lock).exists()
+    assert second.take()
+    second.release()
+
+
+def test_lock_on_a_file_that_lost_its_name_is_none(places: Places) -> None:
+    """What a taker holds that opened the file just before its holder removed it."""
+    late = Lock(places.lock)
+    opened = os.open
+
+    def open_and_lose(path: str, *arguments: int) -> int:
+        descriptor = opened(path, *arguments)
+        os.unlink(path)
+        return descriptor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", open_and_lose)
+        assert not late.take()
+    assert late.take()
+    late.release()
 
 
 def test_what_was_written_is_read(file: BeaconFile) -> None:

@@ -29,7 +29,7 @@ from smartsim_bridge.protocol.messages import (
     Stopping,
     Welcome,
 )
-from smartsim_bridge.server import serve
+from smartsim_bridge.server import serve, visits
 from smartsim_bridge.server.places import Places
 from smartsim_bridge.server.serve import Server, ServerOptions
 from tests.links.pairs import all_from
@@ -100,7 +100,7 @@ def test_report_tells_about_the_server(places: Places) -> None:
             assert server.beacon is not None
             assert told.endpoints == server.beacon.endpoints
             second.send(Bye())
-            await wait_until_async(lambda: len(server._sessions) == 1)
+            await wait_until_async(lambda: len(server._visits) == 1)
             assert (await report(first)).clients == 1
             await first.close()
             await second.close()
@@ -118,12 +118,13 @@ def test_second_server_is_refused_and_told_of_the_first(places: Places) -> None:
     run(talk())
 
 
-def test_ended_server_leaves_nothing_but_the_lock_file(places: Places) -> None:
+def test_ended_server_leaves_nothing(places: Places) -> None:
     async def talk() -> None:
         async with serving(places):
             assert len(files(places)) == 2
         assert files(places) == []
         assert not has_socket(places)
+        assert not os.path.exists(places.lock)
         async with serving(places):
             await (await client_of(places)).close()
 
@@ -131,7 +132,7 @@ def test_ended_server_leaves_nothing_but_the_lock_file(places: Places) -> None:
 
 
 def test_silent_connection_is_cut(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HELLO_SECONDS", 0.1)
+    monkeypatch.setattr(visits, "HELLO_SECONDS", 0.1)
 
     async def talk() -> None:
         async with serving(places):
@@ -145,7 +146,7 @@ def test_silent_connection_is_cut(places: Places, monkeypatch: pytest.MonkeyPatc
 def test_client_without_heartbeat_is_cut_and_one_with_stays(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "DEFAULT_HEARTBEAT", 0.1)
+    monkeypatch.setattr(visits, "DEFAULT_HEARTBEAT", 0.1)
 
     async def talk() -> None:
         async with serving(places) as server:
@@ -156,7 +157,7 @@ def test_client_without_heartbeat_is_cut_and_one_with_stays(
                 await asyncio.wait([asyncio.ensure_future(silent.receive())], timeout=0.05)
             with pytest.raises(LinkLost):
                 await silent.receive()
-            assert len(server._sessions) == 1
+            assert len(server._visits) == 1
             await alive.close()
 
     run(talk())
@@ -191,7 +192,7 @@ def test_second_hello_costs_the_link_and_the_session(places: Places, later: obje
             link.send(HELLO)
             assert isinstance(await link.receive(), Welcome)
             await all_from(link)
-            await wait_until_async(lambda: not server._sessions)
+            await wait_until_async(lambda: not server._visits)
             await wait_until_async(lambda: not server._backlog.running)
 
     run(talk())
