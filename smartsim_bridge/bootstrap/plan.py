@@ -30,7 +30,7 @@ __all__ = [
 
 OLDEST_PYTHON = (3, 9)
 # Private directories of ours are made in these, as probe.sh expects them.
-ELSEWHERE = ("/var/tmp", "/tmp")
+ELSEWHERE = ("/var/tmp", "/tmp")  # noqa: S108 - made private below them, or refused
 # The server binds this one always; another host can use it through a tunnel only.
 LOOPBACK = "127.0.0.1"
 

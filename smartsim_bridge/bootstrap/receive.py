@@ -28,7 +28,7 @@ def receive(name: str, size: int, digest: str, directories: Sequence[str], encod
     for directory in directories:
         try:
             return store(content, far_folder(directory), name)
-        except OSError as error:  # noqa: PERF203 - three directories at most
+        except OSError as error:
             faults.append(f"{directory}: {error.strerror or error}")
     raise OSError("; ".join(faults))
 

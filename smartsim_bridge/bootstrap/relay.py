@@ -56,7 +56,7 @@ def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline
 
 def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:
     source = files("smartsim_bridge").joinpath("server/relay.py").read_text("utf-8")
-    packed = base64.b64encode(f"{source}\nimport sys\nsys.exit(relay(*sys.argv[1:]))\n".encode())
+    packed = base64.b64encode(source.encode())
     load = f"import base64;exec(base64.b64decode('{packed.decode()}'))"
     arguments = " ".join(quote(text) for text in (beacon.python, "-c", load, beacon.socket, nonce))
     # The prelude has nothing to read and talks to stderr; what it exports stays.  Nothing is

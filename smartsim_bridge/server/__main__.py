@@ -1,4 +1,4 @@
-"""The far half's command line: `serve` and `relay`.
+"""The far half's command line: `serve`.
 
 Run by the bootstrap through SSH, or by a person through scripts/start_cmd_server.py.  The
 only place of the far half that reads the environment and prints.
@@ -21,7 +21,6 @@ from .beacon_file import host_name
 from .detach import detached
 from .logbook import open_logbook
 from .places import STATE_VARIABLE, Places, choose_places
-from .relay import relay
 from .serve import IDLE_HOURS, Server, ServerOptions
 
 __all__ = ["main"]
@@ -33,8 +32,6 @@ OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with one line on stderr saying what failed."""
     arguments = _parser().parse_args(argv)
-    if arguments.what == "relay":
-        return relay(arguments.socket, arguments.nonce)
     if arguments.detach:
         # Absolute before the background process leaves the directory it was started in.
         arguments.state_dir = arguments.state_dir and os.path.abspath(arguments.state_dir)
@@ -52,9 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_options(serve)
     serve.add_argument("--detach", action="store_true", help="run in the background")
     serve.add_argument("--nonce", default="", help="marks the ready line")
-    passing = what.add_parser("relay", help="stdin and stdout to the server's unix socket")
-    passing.add_argument("socket")
-    passing.add_argument("--nonce", default="")
     return parser
 
 

@@ -1,8 +1,8 @@
 """stdin and stdout <-> the server's unix socket: the head's end of the stdio rung.
 
-Runs on its own as `far.pyz relay SOCKET`, inside one SSH session, for sites that forbid
-forwarding.  Prints one marked line when it is connected, so that whatever the login shell
-printed before can be told from frames.  Blocking; knows bytes only.
+Runs on its own inside one SSH session, for sites that forbid forwarding; its arguments are
+the socket's path and a nonce.  Prints one marked line when it is connected, so that
+whatever the login shell printed before can be told from frames.  Blocking; knows bytes only.
 
 The near half sends the text of this file by itself to a Python on the head, so it imports
 nothing of ours: not even the twin of `_owner` in links.
@@ -70,3 +70,7 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+if __name__ == "__main__":
+    sys.exit(relay(*sys.argv[1:]))

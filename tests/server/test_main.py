@@ -363,10 +363,3 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.strip() == __version__
-
-
-def test_relay_without_a_server_is_status_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["relay", str(tmp_path / "none")]) == 1
-    assert str(tmp_path / "none") in capsys.readouterr().err

@@ -14,15 +14,14 @@ import pytest
 from smartsim_bridge.server import relay
 from smartsim_bridge.server.relay import CONNECTED
 
-SCRIPT = (
-    "import sys; from smartsim_bridge.server.relay import relay; sys.exit(relay(*sys.argv[1:]))"
-)
+# As the near half sends it: the text alone, in an interpreter that knows nothing of us.
+SCRIPT = Path(relay.__file__).read_text("utf-8")
 
 
 @contextmanager
 def relaying(path: Path) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(path), "n1"],
+        [sys.executable, "-I", "-S", "-c", SCRIPT, str(path), "n1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

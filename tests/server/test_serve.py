@@ -86,6 +86,10 @@ def has_socket(places: Places) -> bool:
     return os.path.exists(places.socket)
 
 
+def has_lock(places: Places) -> bool:
+    return os.path.exists(places.lock)
+
+
 def test_report_tells_about_the_server(places: Places) -> None:
     async def talk() -> None:
         async with serving(places) as server:
@@ -124,7 +128,7 @@ def test_ended_server_leaves_nothing(places: Places) -> None:
             assert len(files(places)) == 2
         assert files(places) == []
         assert not has_socket(places)
-        assert not os.path.exists(places.lock)
+        assert not has_lock(places)
         async with serving(places):
             await (await client_of(places)).close()
 
