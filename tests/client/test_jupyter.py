@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ class Notebook:
 
 
 @pytest.fixture
-def notebook(server: LocalServer) -> Iterator[Notebook]:
+def notebook(near_home: Path) -> Iterator[Notebook]:
     """A kernel of this Python, in the near side's environment."""
     kernel, client = manager.start_new_kernel(startup_timeout=START_SECONDS)
     try:
@@ -65,15 +66,17 @@ def notebook(server: LocalServer) -> Iterator[Notebook]:
 
 
 def test_a_cell_runs_commands_inside_the_kernels_loop(
-    notebook: Notebook, server: LocalServer
+    notebook: Notebook, shared_server: LocalServer
 ) -> None:
     assert "True" in notebook.run("import asyncio; asyncio.get_event_loop().is_running()")
-    said = notebook.run("""
+    said = notebook.run(f"""
+import os
+os.environ["SMARTSIM_BRIDGE_STATE_DIR"] = {str(shared_server.state_dir)!r}
 from smartsim_bridge import init_command_server
 bridge = init_command_server()
 print(bridge.run(["echo", "cell"]).stdout, bridge.status().server_pid)
 """)
-    assert said.split() == ["cell", str(server.pid)]
+    assert said.split() == ["cell", str(shared_server.pid)]
     assert notebook.run("await asyncio.sleep(0); print(bridge.run(['echo', 'again']).stdout)") == (
         "again\n\n"
     )

@@ -9,7 +9,6 @@ import shutil
 import stat
 import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,36 +20,17 @@ from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.messages import Hello
 from smartsim_bridge.stages import Stage
 from tests.support.head_python import HeadPython
-from tests.support.heads import Head, MakeHead
+from tests.support.heads import NODE_ROOTS, Head, MakeHead
 from tests.support.local_server import LocalServer
 from tests.support.neighbour import Neighbour, watched_processes
-from tests.support.users import User, throwaway_user
+from tests.support.users import User
 
 pytestmark = [pytest.mark.sshd, pytest.mark.root]
-
-NODE_ROOTS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 @pytest.fixture
 def neighbour(other_user: User, head_python: HeadPython, zmq_directory: str) -> Neighbour:
     return Neighbour(other_user, head_python.path, zmq_directory)
-
-
-@pytest.fixture
-def lonely_user(neighbour: Neighbour) -> Iterator[User]:
-    """A user of no other test, whose directories may be spoilt."""
-    user = throwaway_user("ssb_carol")
-
-    def clear() -> None:
-        for root in NODE_ROOTS:
-            path = Path(root, f"smartsim-bridge-{user.uid}")
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            shutil.rmtree(path, ignore_errors=True)
-
-    clear()
-    yield user
-    clear()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from smartsim_bridge import BridgeStatus, Rung, errors, shutdown_command_server
 from smartsim_bridge.errors import CommandServerError, LinkLost
 from tests.support.heads import MakeHead
+from tests.support.users import User
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
@@ -125,14 +126,13 @@ def test_one_login_serves_everything(make_head: MakeHead) -> None:
     assert head.sshd.log.count("Accepted publickey") == 1
 
 
-def test_the_server_goes_where_the_home_cannot_be_written(make_head: MakeHead) -> None:
-    head = make_head()
-    if head.sshd.user.is_us:
-        pytest.skip("needs a head user who is not root")
+def test_the_server_goes_where_the_home_cannot_be_written(
+    make_head: MakeHead, lonely_user: User
+) -> None:
+    head = make_head(user=lonely_user)
     head.sshd.home.chmod(0o500)
     bridge = head.init(autostart=True)
-    try:
-        assert bridge.run(["echo", "hello"]).stdout == "hello\n"
-        assert not head.state_dir.exists()
-    finally:
-        shutdown_command_server(bridge)
+    assert bridge.run(["echo", "hello"]).stdout == "hello\n"
+    assert not head.state_dir.exists()
+    assert head.init(autostart=True).status().server_pid == bridge.status().server_pid
+    shutdown_command_server(bridge)

@@ -28,14 +28,16 @@ from smartsim_bridge.protocol.beacon import Beacon
 
 from .head_python import HeadPython, find_python, install_zmq
 from .sshd import HOST_KEY_TYPES, Sshd
-from .users import User
+from .users import User, is_root, throwaway_user
 from .waiting import wait_until
 
 __all__ = [
+    "NODE_ROOTS",
     "Head",
     "MakeHead",
     "head_python",
     "is_running",
+    "lonely_user",
     "make_head",
     "move_in",
     "near_home",
@@ -46,6 +48,9 @@ __all__ = [
 ]
 
 END_SECONDS = 10.0
+
+# Where a server puts what must not cross hosts; the first that is safe.
+NODE_ROOTS = ("/tmp", "/var/tmp", "/dev/shm")
 
 # What would tell a client of servers of whoever runs the tests.
 FORGOTTEN = ("SMARTSIM_BRIDGE_", "SMARTSIM_REMOTE", "XDG_", "SLURM_")
@@ -93,8 +98,8 @@ class Head:
         return bridge
 
     def server_pids(self) -> list[int]:
-        """Every server process of this head, whatever beacons say."""
-        return processes_with("serve", str(self.state_dir))
+        """Every server process of this head, whatever beacons say, wherever its state is."""
+        return [pid for pid in processes_with("serve") if _home_of(pid) == str(self.sshd.home)]
 
     def beacon(self) -> Beacon:
         """The one beacon there is."""
@@ -105,7 +110,7 @@ class Head:
         for bridge in self.bridges:
             with contextlib.suppress(CommandServerError):
                 bridge.close()
-        stop_servers(self.state_dir)
+        _end(self.server_pids())
 
 
 def servers_in(state_dir: Path) -> list[Beacon]:
@@ -118,7 +123,11 @@ def servers_in(state_dir: Path) -> list[Beacon]:
 
 def stop_servers(state_dir: Path) -> None:
     """Ends the servers with this state directory, by pid, and waits until they are gone."""
-    for pid in processes_with("serve", str(state_dir)):
+    _end(processes_with("serve", str(state_dir)))
+
+
+def _end(pids: list[int]) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         try:
@@ -126,6 +135,14 @@ def stop_servers(state_dir: Path) -> None:
         except AssertionError:
             os.kill(pid, signal.SIGKILL)
             raise
+
+
+def _home_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if line.startswith(b"HOME="):
+                return os.fsdecode(line[len("HOME=") :])
+    return ""
 
 
 def is_running(pid: int) -> bool:
@@ -187,6 +204,26 @@ def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
 def near_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home of its own for the near side."""
     return move_in(monkeypatch, tmp_path / "near")
+
+
+@pytest.fixture
+def lonely_user(needs_sshd: None) -> Iterator[User]:
+    """A user of no other test, whose directories outside the home may be spoilt."""
+    if not is_root():
+        pytest.skip("making a user needs root")
+    user = throwaway_user("ssb_carol")
+    paths = [Path(root, f"smartsim-bridge-{user.uid}") for root in NODE_ROOTS]
+    for path in paths:
+        _remove(path)
+    yield user
+    for path in paths:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
