@@ -331,6 +331,14 @@ def _no_zmq(beacon: Beacon) -> CommandServerError:
 
 async def _close_all(resources: tuple[Any, ...]) -> None:
     """Closes in the given order, in a thread: SSH may take its time."""
-    if resources:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: [one.close() for one in resources])
+
+    def close() -> None:
+        for one in resources:
+            one.close()
+
+    if not resources:
+        return
+    try:
+        await in_thread(close, lambda _: None)
+    except RuntimeError:
+        close()  # the interpreter ends, and starts no thread any more: nothing else waits
