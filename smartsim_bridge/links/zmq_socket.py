@@ -23,6 +23,7 @@ OLDEST_LIBZMQ = (4, 3, 5)  # 4.3.4 and older: known crashes and leaks before aut
 HANDSHAKE_MS = 3000  # a stranger holds a connection no longer; the default is 30 s
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5000, 15000
 LINGER_MS = 1000  # for a last word to leave; never for ever, which is the default
+RECEIVE_QUEUE = 128  # messages that wait for us, per peer; more wait in TCP, and nothing is lost
 BATCH = 64  # messages per turn of the loop, so that other callbacks have their turn
 
 # An empty frame is no message: it says that this link is over.  A ROUTER cannot close one
@@ -98,3 +99,4 @@ def harden(socket: Any) -> None:
     # What may be under way is bounded by the protocol's credit; a high-water mark of
     # libzmq's own would only add a second, silent way to stop or to lose.
     socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE)

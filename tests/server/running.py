@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
+from smartsim_bridge.errors import UnsafeDirectory
 from smartsim_bridge.protocol.beacon import Beacon, Credentials, find_ready_line
 from smartsim_bridge.server.beacon_file import process_start
+from smartsim_bridge.server.places import choose_places
 from tests.support.waiting import wait_until
 
 __all__ = ["Fleet", "is_running"]
@@ -87,6 +89,7 @@ class Fleet:
         for beacon in self._beacons:
             if is_running(beacon):
                 self.stop(beacon, signal.SIGKILL)
-            for path in (beacon.socket, f"{beacon.socket[: -len('sock')]}lock"):
-                with suppress(FileNotFoundError):
-                    Path(path).unlink()
+        with suppress(UnsafeDirectory, OSError):
+            places = choose_places(self.environ, str(self.state))
+            for path in (places.lock, places.socket):
+                Path(path).unlink(missing_ok=True)
