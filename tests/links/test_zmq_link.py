@@ -91,7 +91,7 @@ def cut_after(endpoint: str, size: int) -> Iterator[tuple[str, threading.Event]]
 def copy(source: socket.socket, sink: socket.socket, size: int = 10**9) -> None:
     while size > 0:
         try:
-            data = source.recv(65536)
+            data = source.recv(min(65536, size))
             if not data:
                 return
             sink.sendall(data)
