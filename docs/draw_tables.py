@@ -74,9 +74,9 @@ LIMITS = (
     ("client.bridge", "STATUS_SECONDS", "s", "for the answer to `status()`"),
     ("client.command", "CANCEL_GRACE", "s", "between SIGTERM and SIGKILL for a cancelled call"),
     ("remote", "CONNECT_SECONDS", "s", "for the old `init_command_server`"),
-    ("server.serve", "HELLO_SECONDS", "s", "until a new link must have said who it is"),
+    ("server.visits", "HELLO_SECONDS", "s", "until a new link must have said who it is"),
     (
-        "server.serve",
+        "server.visits",
         "MISSED_HEARTBEATS",
         "heartbeats",
         "without a word from a client: its link is cut",

@@ -55,7 +55,8 @@ def init_command_server(
     python      the head's interpreter (3.9 or newer); None: search for one
     prelude     shell lines to run first on the head: "module load python"
     shims       reserved for stand-ins of scheduler commands on PATH; not in this release
-    keep_env    variables of an enclosing job that may pass to commands: ("SLURM_*",)
+    keep_env    variables of this process, names or patterns, that go along with every
+                command although they belong to an enclosing job: ("SLURM_*",)
     timeout     seconds for the whole connect; answering a prompt does not count; default 30
     on_stage    called with a `Stage` as each step ends
 

@@ -99,7 +99,7 @@ class Refusal:
 class Start:
     """Run a command.  Since 1.
 
-    `command` is the client's id for it: the same id again never runs it twice.  With
+    `command` is the client's id for it: said again while it runs, it starts nothing.  With
     `shell`, argv[0] is a command line for /bin/sh and the rest are its arguments.
     `env` is added to the server's own; `timeout` (seconds) ends the whole process group.
     Without `announce` no Started is sent: a short command then costs one answer, not two.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from smartsim_bridge import Bridge
-from tests.support.heads import Head, is_running
+from tests.support.heads import Head, MakeHead, is_running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
@@ -189,3 +189,14 @@ def make_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_large_input_to_one_that_reads_nothing_does_not_hang(bridge: Bridge) -> None:
     finished = bridge.run(["sh", "-c", "exec <&-; echo done"], input="x" * (4 << 20), timeout=30)
     assert finished.stdout == "done\n"
+
+
+@pytest.mark.usefixtures("make_variables")
+def test_what_is_kept_of_the_enclosing_job_goes_along(
+    make_head: MakeHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CPU_BIND", "quiet")
+    bridge = make_head().init(autostart=True, keep_env=["SLURM_CPU_*"])
+    said = bridge.run(["env"]).stdout
+    assert "SLURM_CPU_BIND=quiet\n" in said
+    assert "SLURM_JOB_ID" not in said

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartsim_bridge.protocol.environment import command_environment, without_job
+from smartsim_bridge.protocol.environment import command_environment, sent_along, without_job
 
 JOB = {
     "SLURM_JOB_ID": "7",
@@ -61,3 +61,24 @@ def test_arguments_are_left_alone() -> None:
     clean, asked = {"A": "1"}, {"B": "2"}
     command_environment("ls", clean, asked)
     assert (clean, asked) == ({"A": "1"}, {"B": "2"})
+
+
+CALLER = {**USUAL, **JOB, "EDITOR": "ed"}
+
+
+@pytest.mark.parametrize(
+    ("program", "keep", "sent"),
+    [
+        ("sbatch", (), set()),
+        ("srun", (), {"SLURM_JOB_ID"}),
+        ("/usr/bin/srun", (), {"SLURM_JOB_ID"}),
+        ("sbatch", ("SLURM_*",), {"SLURM_JOB_ID", "SLURM_CPU_BIND"}),
+        ("sbatch", ("EDITOR", "PMI_RANK"), {"EDITOR", "PMI_RANK"}),
+        ("srun", ("EDITOR",), {"EDITOR", "SLURM_JOB_ID"}),
+    ],
+)
+def test_caller_sends_along_what_it_keeps(
+    program: str, keep: tuple[str, ...], sent: set[str]
+) -> None:
+    assert set(sent_along(program, CALLER, keep)) == sent
+    assert set(command_environment(program, {}, sent_along(program, CALLER, keep), keep)) == sent
