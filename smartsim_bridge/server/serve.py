@@ -257,6 +257,10 @@ class Server:
     # --- clocks
 
     def _beat(self) -> None:
+        for path in (self._places.lock, self._places.socket):
+            # A cleaner of /tmp takes what looks old; a server may live for weeks.
+            with contextlib.suppress(OSError):
+                os.utime(path)
         if not self._file.touch() and self.beacon is not None:
             log.warning("the beacon was gone; writing it again")
             with contextlib.suppress(ServerStartFailed):

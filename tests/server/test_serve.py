@@ -287,3 +287,24 @@ def test_failed_start_gives_the_lock_back(places: Places) -> None:
             await (await client_of(places)).close()
 
     run(talk())
+
+
+def test_heartbeat_keeps_lock_and_socket_young(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleaner of /tmp would take them otherwise."""
+    monkeypatch.setattr(serve, "BEACON_SECONDS", 0.05)
+
+    def age() -> None:
+        for path in (places.lock, places.socket):
+            os.utime(path, (1, 1))
+
+    def is_young() -> bool:
+        return all(os.stat(path).st_mtime > 1 for path in (places.lock, places.socket))
+
+    async def talk() -> None:
+        async with serving(places):
+            age()
+            await wait_until_async(is_young)
+
+    run(talk())
