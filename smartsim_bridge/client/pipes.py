@@ -6,9 +6,11 @@ and encodings are those of every other file.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import IO, Any, Optional, cast
 
+from ..errors import LinkLost
 from .portal import Portal
 from .streams import InputWriter, OutputReader
 from .text import ENCODING, ERRORS
@@ -45,8 +47,17 @@ class _Writing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         content = bytes(data)
-        self._portal.call(self._stream.write(content))
+        if self._portal.can_wait:
+            self._portal.call(self._stream.write(content))
+        else:
+            # Collected before it was flushed: sent if there is room, as nobody can wait.
+            self._portal.post(lambda: self._send(content))
         return len(content)
+
+    def _send(self, content: bytes) -> None:
+        if self._stream.fits(content) and not self._stream.is_closed:
+            with contextlib.suppress(LinkLost):
+                self._stream.write_now(content)
 
     def close(self) -> None:
         if not self.closed:

@@ -27,6 +27,10 @@ T = TypeVar("T")
 # After Ctrl-C a cancelled call may still want to say something to the server.
 CANCEL_SECONDS = 2.0
 
+# A signal may be taken by another thread; then nothing wakes the main thread, and Ctrl-C
+# would be noticed only when what it waits for has come.
+LOOK_UP_SECONDS = 0.5
+
 
 class Desk:
     """Where another thread has something done by the thread that waits in `Portal.call`.
@@ -65,11 +69,16 @@ class Desk:
     def serve(self) -> None:
         """Does what is brought here until `close`; Ctrl-C ends it too."""
         try:
-            while (errand := self._errands.get()) is not None:
+            while (errand := self._next()) is not None:
                 errand(True)
         finally:
             self._is_closed = True
             self._turn_away()
+
+    def _next(self) -> Callable[[bool], None] | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._errands.get(timeout=LOOK_UP_SECONDS)
 
     def close(self) -> None:
         """Nobody needs to wait here any longer."""
@@ -116,7 +125,7 @@ class Portal:
             if desk is not None:
                 future.add_done_callback(lambda _: desk.close())
                 desk.serve()
-            return future.result()
+            return _result(future)
         except BaseException:
             if not future.done():
                 self._cancel(future)
@@ -141,19 +150,27 @@ class Portal:
 
         self._loop.call_soon_threadsafe(start)
         try:
-            over.wait()
+            while not over.wait(LOOK_UP_SECONDS):
+                pass
         except BaseException:
             self.post(lambda: abandon(made.result()) if made.exception() is None else None)
             self._settle()
             raise
         return made.result()
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether this thread may wait: not the loop's own, nor at the end of the program.
+
+        A file that the garbage collector closes gets there.
+        """
+        return threading.current_thread() is not self._thread and not sys.is_finalizing()
+
     def _check(self) -> None:
         """Raises where nobody would ever answer."""
         if not self.is_ours:
             raise BridgeClosed("This bridge belongs to the parent process")
-        # A file that the garbage collector closes gets here.
-        if threading.current_thread() is self._thread or sys.is_finalizing():
+        if not self.can_wait:
             raise RuntimeError("a blocking call where the bridge's event loop cannot run")
 
     def post(self, action: Callable[[], object]) -> None:
@@ -168,6 +185,15 @@ class Portal:
     def _settle(self) -> None:
         settled = asyncio.run_coroutine_threadsafe(_turn(), self._loop)
         concurrent.futures.wait([settled], timeout=CANCEL_SECONDS)
+
+
+def _result(future: concurrent.futures.Future[T]) -> T:
+    while True:
+        try:
+            return future.result(LOOK_UP_SECONDS)
+        except concurrent.futures.TimeoutError:
+            if future.done():  # just now, or it was the coroutine's own
+                return future.result()
 
 
 async def _turn() -> None:

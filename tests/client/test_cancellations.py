@@ -29,6 +29,8 @@ from tests.support.near_side import bridge_in
 from tests.support.peers import silent_peer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
+
 EXIT_SECONDS = 2.0  # for an interrupted program to be gone
 
 

@@ -18,6 +18,8 @@ from smartsim_bridge.errors import BridgeClosed
 from tests.support.local_server import LocalServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
+
 EXIT_SECONDS = 2.0  # a promise to the user: no program hangs at its end because of a bridge
 HANG_SECONDS = 30.0
 
