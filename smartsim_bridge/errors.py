@@ -159,13 +159,11 @@ class HostKeyRefused(CommandServerError):
         self,
         what: str,
         *,
-        host: str | None = None,
-        step: str | None = None,
-        advice: str | None = None,
         fingerprint: str = "",
         expected: tuple[str, ...] = (),
+        **where: str | None,
     ) -> None:
-        super().__init__(what, host=host, step=step, advice=advice)
+        super().__init__(what, **where)
         self.fingerprint = fingerprint
         self.expected = expected
 
@@ -214,16 +212,8 @@ class UnsupportedSshConfig(SshFailed):
 class BootstrapFailed(CommandServerError):
     """The command server could not be started on the head node."""
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        host: str | None = None,
-        step: str | None = None,
-        advice: str | None = None,
-        noise: str = "",
-    ) -> None:
-        super().__init__(what, host=host, step=step, advice=advice)
+    def __init__(self, what: str, *, noise: str = "", **where: str | None) -> None:
+        super().__init__(what, **where)
         self.noise = noise
 
     def __str__(self) -> str:
@@ -300,15 +290,9 @@ class NoRungHeld(CommandServerError):
     """Every way to the head failed; each line says why."""
 
     def __init__(
-        self,
-        what: str,
-        *,
-        host: str | None = None,
-        step: str | None = None,
-        advice: str | None = None,
-        reasons: tuple[tuple[str, str], ...] = (),
+        self, what: str, *, reasons: tuple[tuple[str, str], ...] = (), **where: str | None
     ) -> None:
-        super().__init__(what, host=host, step=step, advice=advice)
+        super().__init__(what, **where)
         self.reasons = reasons
 
     def __str__(self) -> str:
