@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ def server(
     assert not list(home.iterdir())
     monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(shared_server.state_dir))
     monkeypatch.setattr("smartsim_bridge.client.current._current", None)
-    monkeypatch.setenv("PYTHONPATH", os.getcwd())
     return shared_server
 
 

@@ -7,6 +7,7 @@ run is looked for, and pyzmq for its version is put into a directory that all ma
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -105,7 +106,8 @@ def _candidates(version: tuple[int, int] | None) -> Iterator[str]:
     # A pyenv keeps its interpreters beside each other, behind shims that are scripts.
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     for minor in minors:
-        yield from map(str, sorted(root.glob(f"versions/3.{minor}.*/bin/python3.{minor}")))
+        with contextlib.suppress(OSError):  # it may be closed to us
+            yield from map(str, sorted(root.glob(f"versions/3.{minor}.*/bin/python3.{minor}")))
 
 
 def _ask(user: User, path: str) -> HeadPython | None:
