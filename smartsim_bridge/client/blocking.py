@@ -119,6 +119,12 @@ class Bridge:
             if self._portal.is_ours:
                 self._portal.call(self._bridge.close())
 
+    @_as_told_by(AsyncBridge.leave)
+    def leave(self) -> None:
+        if not self._closed and self._portal.is_ours:
+            self._closed = True
+            self._portal.call(self._bridge.leave())
+
     @_as_told_by(AsyncBridge.shutdown)
     def shutdown(self, grace: float = 5.0) -> None:
         through = self._open()

@@ -195,6 +195,11 @@ class AsyncBridge:
         """Leaves the server running; commands that still run are ended after a grace."""
         await self._ascent.close()
 
+    async def leave(self) -> None:
+        """Closes at the end of the program, without a word to whoever still waits."""
+        self._talk.disown()
+        await self.close()
+
     async def shutdown(self, grace: float = 5.0) -> None:
         """Ends the server, all its commands (after `grace` seconds) and this bridge."""
         try:

@@ -120,9 +120,13 @@ def current_bridge() -> Bridge:
 
 @atexit.register
 def _say_goodbye() -> None:
-    """A client that ends says so; the server need not wait for its heartbeat to stop."""
+    """A client that ends says so; the server need not wait for its heartbeat to stop.
+
+    Nobody here is told: a daemon thread that still waits for a command would raise, and
+    print its traceback into an interpreter that is being taken down, which aborts it.
+    """
     for bridge in list(_bridges):
         try:
-            bridge.close()
+            bridge.leave()
         except (CommandServerError, RuntimeError):
             pass  # whoever cannot be told finds out

@@ -141,6 +141,11 @@ class Talk:
         if not done:
             raise LinkLost("The server does not end", host=self.welcome.host, step="stop")
 
+    def disown(self) -> None:
+        """Tells nobody anything any more: the threads that wait have no time left to act on it."""
+        self._commands.clear()
+        self._inquiries.clear()
+
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
         if self.fault is None:
