@@ -5,6 +5,7 @@ command     one command on the head, as its caller sees it
 bridge      AsyncBridge: run, popen, status, close
 ladder      tries the rungs in order; rungs says how each is made
 portal      the one thread with an event loop
+desk        what a waiting thread does for others; steps: blocking work for the loop
 blocking    Bridge and Command: the same without await
 current     init_command_server and shutdown_command_server
 status      what a bridge can say about itself

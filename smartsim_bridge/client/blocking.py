@@ -19,8 +19,9 @@ from ..settings import Settings
 from ..ssh.ask import default_ask
 from .bridge import AsyncBridge, Words
 from .command import AsyncCommand
+from .desk import Desk
 from .pipes import TextMode, open_input, open_output
-from .portal import Desk, Portal, portal
+from .portal import Portal, portal
 from .result import Result, Wish
 from .status import BridgeStatus
 from .text import decode, encode

@@ -35,9 +35,9 @@ from . import rungs
 from .beacons import Sighting, host_matches, sightings
 from .endpoints import bracketed, reachable, seen_from_head
 from .place import Place
-from .portal import in_thread
 from .reach import local_python, open_connection, this_host
 from .status import Rung
+from .steps import in_thread
 from .talk import Talk
 
 if TYPE_CHECKING:

@@ -12,84 +12,20 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-import queue
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import AuthenticationRequired, BridgeClosed
+from ..errors import BridgeClosed
+from .desk import LOOK_UP_SECONDS, Desk
 
-__all__ = ["Desk", "Portal", "in_thread", "portal"]
+__all__ = ["Portal", "portal"]
 
 T = TypeVar("T")
 
 # After Ctrl-C a cancelled call may still want to say something to the server.
 CANCEL_SECONDS = 2.0
-
-# A signal may be taken by another thread; then nothing wakes the main thread, and Ctrl-C
-# would be noticed only when what it waits for has come.
-LOOK_UP_SECONDS = 0.5
-
-
-class Desk:
-    """Where another thread has something done by the thread that waits in `Portal.call`.
-
-    A question belongs there: Ctrl-C reaches the main thread only, and a notebook takes
-    answers in the thread of its cell.
-    """
-
-    def __init__(self) -> None:
-        self._errands: queue.SimpleQueue[Callable[[bool], None] | None] = queue.SimpleQueue()
-        self._is_closed = False
-
-    def do(self, action: Callable[[], T]) -> T:
-        """What `action` gives; raises AuthenticationRequired where nobody waits any more."""
-        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def errand(is_wanted: bool) -> None:
-            # The asking thread gets no KeyboardInterrupt: that would end its event loop.
-            nobody = AuthenticationRequired("The question was interrupted", step="login")
-            if not is_wanted:
-                outcome.set_exception(nobody)
-                return
-            try:
-                outcome.set_result(action())
-            except Exception as fault:  # noqa: BLE001 - it belongs to the asking thread
-                outcome.set_exception(fault)
-            except BaseException:
-                outcome.set_exception(nobody)
-                raise
-
-        self._errands.put(errand)
-        if self._is_closed:
-            self._turn_away()
-        return outcome.result()
-
-    def serve(self) -> None:
-        """Does what is brought here until `close`; Ctrl-C ends it too."""
-        try:
-            while (errand := self._next()) is not None:
-                errand(True)
-        finally:
-            self._is_closed = True
-            self._turn_away()
-
-    def _next(self) -> Callable[[bool], None] | None:
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self._errands.get(timeout=LOOK_UP_SECONDS)
-
-    def close(self) -> None:
-        """Nobody needs to wait here any longer."""
-        self._errands.put(None)
-
-    def _turn_away(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                errand = self._errands.get_nowait()
-                if errand is not None:
-                    errand(False)
 
 
 class Portal:
@@ -199,48 +135,6 @@ def _result(future: concurrent.futures.Future[T]) -> T:
 async def _turn() -> None:
     """Ends after everything that was scheduled before it had its turn."""
     await asyncio.sleep(0)
-
-
-async def in_thread(work: Callable[[], T], undo: Callable[[T], None]) -> T:
-    """Runs a blocking step; if its caller is cancelled meanwhile, its result is undone.
-
-    In a daemon thread: a program that is interrupted must not wait at its end for a host
-    that says nothing, as it would for the threads of an executor.
-    """
-    return await _Step(work, undo).outcome
-
-
-class _Step(Generic[T]):
-    def __init__(self, work: Callable[[], T], undo: Callable[[T], None]) -> None:
-        self._work = work
-        self._undo = undo
-        self._loop = asyncio.get_running_loop()
-        self.outcome: asyncio.Future[T] = self._loop.create_future()
-        threading.Thread(target=self._run, name="smartsim_bridge step", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            result = self._work()
-        except BaseException as fault:  # noqa: BLE001 - it belongs to who awaits it
-            failed = fault  # the name of an except clause ends with it
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(lambda: self._fail(failed))
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._succeed, result)
-        except RuntimeError:
-            self._undo(result)
-
-    def _fail(self, fault: BaseException) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(fault)
-
-    def _succeed(self, result: T) -> None:
-        if self.outcome.done():
-            # Cancelled; closing may take its time, and the loop has other things to do.
-            threading.Thread(target=self._undo, args=(result,), daemon=True).start()
-        else:
-            self.outcome.set_result(result)
 
 
 _portal: Portal | None = None

@@ -16,7 +16,7 @@ from ..links.link import Link
 from ..links.stream_link import connect_unix, link_on_socket
 from ..protocol.beacon import Beacon, Credentials
 from .beacons import Sighting
-from .portal import in_thread
+from .steps import in_thread
 
 if TYPE_CHECKING:
     from ..ssh.connection import SshConnection

@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from smartsim_bridge.client.portal import Desk, Portal, in_thread, portal
-from smartsim_bridge.errors import AuthenticationRequired, BridgeClosed
-from tests.support.loops import run
-from tests.support.waiting import wait_until, wait_until_async
+from smartsim_bridge.client.portal import Portal, portal
+from smartsim_bridge.errors import BridgeClosed
 
 
 async def double(number: int) -> int:
@@ -80,114 +78,3 @@ def test_wait_for_raises_what_the_beginning_raises() -> None:
 
     with pytest.raises(ValueError, match="as it is"):
         portal().wait_for(begin, lambda _: None)
-
-
-# --- the desk -----------------------------------------------------------------------------
-
-
-def test_an_errand_is_done_by_the_thread_that_waits() -> None:
-    desk = Desk()
-
-    async def ask() -> threading.Thread:
-        return await in_thread(lambda: desk.do(threading.current_thread), lambda _: None)
-
-    assert portal().call(ask(), desk) is threading.current_thread()
-
-
-def test_an_errand_that_fails_fails_for_who_brought_it() -> None:
-    desk = Desk()
-
-    def broken() -> None:
-        raise ValueError("as it is")
-
-    async def ask() -> str:
-        try:
-            await in_thread(lambda: desk.do(broken), lambda _: None)
-        except ValueError as fault:
-            return str(fault)
-        return "nothing"
-
-    assert portal().call(ask(), desk) == "as it is"
-
-
-def test_an_interrupted_errand_interrupts_who_waits_and_is_refused_to_who_asked() -> None:
-    desk = Desk()
-    refused: list[BaseException] = []
-
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    def asking() -> None:
-        try:
-            desk.do(interrupted)
-        except AuthenticationRequired as fault:
-            refused.append(fault)
-
-    async def ask() -> None:
-        await in_thread(asking, lambda _: None)
-
-    with pytest.raises(KeyboardInterrupt):
-        portal().call(ask(), desk)
-    wait_until(lambda: refused)
-    with pytest.raises(AuthenticationRequired):
-        desk.do(lambda: "too late")
-
-
-# --- blocking steps -----------------------------------------------------------------------
-
-
-def test_a_step_runs_beside_the_loop() -> None:
-    async def main() -> None:
-        gate = threading.Event()
-        step = asyncio.ensure_future(in_thread(gate.wait, lambda _: None))
-        await asyncio.sleep(0)
-        gate.set()
-        assert await step is True
-
-    run(main())
-
-
-def test_a_step_that_fails_raises() -> None:
-    def broken() -> None:
-        raise ValueError("as it is")
-
-    with pytest.raises(ValueError, match="as it is"):
-        run(in_thread(broken, lambda _: None))
-
-
-def test_the_result_of_a_cancelled_step_is_undone() -> None:
-    undone: list[str] = []
-    gate = threading.Event()
-
-    def work() -> str:
-        gate.wait()
-        return "made"
-
-    async def main() -> None:
-        step = asyncio.ensure_future(in_thread(work, undone.append))
-        await asyncio.sleep(0)
-        step.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await step
-        gate.set()
-        await wait_until_async(lambda: undone == ["made"])
-
-    run(main())
-
-
-def test_the_result_of_a_step_that_outlives_its_loop_is_undone() -> None:
-    undone: list[str] = []
-    gate = threading.Event()
-
-    def work() -> str:
-        gate.wait()
-        return "made"
-
-    async def main() -> None:
-        step = asyncio.ensure_future(in_thread(work, undone.append))
-        await asyncio.sleep(0)
-        step.cancel()
-
-    run(main())
-    gate.set()
-    wait_until(lambda: undone == ["made"])
