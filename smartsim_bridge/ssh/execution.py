@@ -32,6 +32,9 @@ NOISE_LIMIT = 16384
 # Where the caller sets no limit, paramiko would wait an hour for a channel.
 OPEN_SECONDS = 60.0
 
+# What came before the end of a channel only has to be taken from a buffer of ours.
+LISTENER_SECONDS = 1.0
+
 # A session slot that was just given up is free again a moment later; see _open_channel.
 FREE_SLOT_SECONDS, FREE_SLOT_PAUSE = 1.0, 0.02
 
@@ -148,7 +151,10 @@ class StdioPipe:
 
     @property
     def noise(self) -> str:
-        """What the command said on standard error so far, up to a limit."""
+        """What the command said on standard error so far, up to a limit; all of it at its end."""
+        if self._channel.eof_received:
+            # Whoever saw the end of the output asks why; the other thread may be a step behind.
+            self._listener.join(LISTENER_SECONDS)
         return bytes(self._noise).decode("utf-8", "replace")
 
     @property
