@@ -27,6 +27,7 @@ from .dialling import Proxy, dial, resolve, start_proxy
 from .execution import Completed, StdioPipe, execute
 from .host_keys import algorithms_in_order, verify
 from .target import Target
+from .transport import Transport
 from .tunnel import Tunnel
 
 __all__ = ["SshConnection"]
@@ -60,15 +61,6 @@ logging.getLogger(_LOG).addHandler(logging.NullHandler())
 
 
 _Stream = Union[socket.socket, paramiko.Channel]
-
-
-class _Transport(paramiko.Transport):
-    """Asks for plain host keys only: paramiko would take a certificate and check no signature
-    of an authority."""
-
-    @property
-    def preferred_keys(self) -> tuple[str, ...]:
-        return self._filter_algorithm("keys")  # type: ignore[no-any-return, attr-defined]
 
 
 class SshConnection:
@@ -114,7 +106,7 @@ class SshConnection:
     @classmethod
     def _over(cls, stream: _Stream, target: Target, way: _Way, journey: Journey) -> SshConnection:
         """Verifies and logs in over a stream that is there; both go down with the connection."""
-        transport = _Transport(stream, disabled_algorithms=WEAK_ALGORITHMS)
+        transport = Transport(stream, disabled_algorithms=WEAK_ALGORITHMS)
         way.beneath.callback(transport.close)
         transport.set_log_channel(_LOG)
         options = transport.get_security_options()

@@ -96,7 +96,7 @@ def execute(
         threading.Thread(target=_feed, args=(channel, stdin), name="ssh-stdin", daemon=True),
         threading.Thread(target=_drain_noise, args=(channel, err), name="ssh-stderr", daemon=True),
     ]
-    with channel, _closed_when_over(channel, deadline) as is_over:
+    with _closing(channel), _closed_when_over(channel, deadline) as is_over:
         for thread in threads:
             thread.start()
         with contextlib.suppress(OSError):
@@ -105,6 +105,8 @@ def execute(
         threads[1].join()
         # A command may close its output and go on; the status ends it, or the close.
         channel.status_event.wait()
+    # It must not speak on: the number of this channel may soon be that of another one.
+    threads[0].join(LISTENER_SECONDS)
     if is_over.is_set():
         raise SshFailed("the command did not end in time", host=host, step="execute")
     status = channel.exit_status
@@ -188,6 +190,16 @@ def _drain_noise(channel: paramiko.Channel, kept: _Kept) -> None:
     with contextlib.suppress(OSError):
         while data := channel.recv_stderr(CHUNK):
             kept.add(data)
+
+
+@contextlib.contextmanager
+def _closing(channel: paramiko.Channel) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        # A connection that broke has closed it already.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.close()
 
 
 @contextlib.contextmanager

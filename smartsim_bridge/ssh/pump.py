@@ -50,7 +50,8 @@ class Pump:
 
     def close(self) -> None:
         """Cuts both directions; what is under way is lost.  May be called from any thread."""
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
         # Wakes a thread that reads or writes; closing would free its descriptor under it.
         with contextlib.suppress(OSError):
             self._local.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,53 @@
+"""paramiko's transport, with two of its habits mended.
+
+Many threads use the channels of one connection.  paramiko builds a message while it holds
+the channel's lock and sends it after letting go, so the end of the input, or data, can
+leave after the CLOSE of the same channel (RFC 4254, 5.3: nothing may).  OpenSSH then ends
+the whole connection, with every other channel on it.  Here such a message is dropped: the
+channel is closed, and nobody at the other end could have taken it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paramiko
+
+__all__ = ["Transport"]
+
+# RFC 4254, 9: the messages that name a channel of the recipient right behind their number.
+_WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST = 93, 94, 95, 96, 97, 98
+_ABOUT_CHANNEL = frozenset((_WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST))
+
+
+class Transport(paramiko.Transport):
+    """Never speaks of a channel after its CLOSE; asks for plain host keys only.
+
+    paramiko would take a host certificate and check no signature of an authority.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        # The host's numbers of channels that we have closed, until it uses them again.
+        self._closed_channels: set[int] = set()
+        super().__init__(*arguments, **keywords)
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """Without the certificates that paramiko adds."""
+        return self._filter_algorithm("keys")  # type: ignore[no-any-return, attr-defined]
+
+    def _send_message(self, data: paramiko.Message) -> None:
+        # paramiko holds one lock around this for everything that users send.
+        raw = data.asbytes()
+        if raw[0] in _ABOUT_CHANNEL:
+            channel = int.from_bytes(raw[1:5], "big")
+            if channel in self._closed_channels:
+                return
+            if raw[0] == _CLOSE:
+                self._closed_channels.add(channel)
+        super()._send_message(data)  # type: ignore[misc]
+
+    def _parse_channel_open_success(self, message: paramiko.Message) -> None:
+        raw = message.get_remainder()
+        self._closed_channels.discard(int.from_bytes(raw[4:8], "big"))
+        super()._parse_channel_open_success(message)  # type: ignore[misc]
