@@ -97,5 +97,10 @@ def _modified(path: str) -> float:
 
 
 def _process_start(pid: int) -> int:
+    """In clock ticks since boot; 0 where it cannot be known, -1 where only a zombie is left."""
     stat = _read(f"/proc/{pid}/stat")
-    return int(stat.rpartition(")")[2].split()[19]) if stat else 0
+    if not stat:
+        return 0
+    # The name, in parentheses, may itself contain spaces and parentheses.
+    values = stat.rpartition(")")[2].split()
+    return -1 if values[0] == "Z" else int(values[19])

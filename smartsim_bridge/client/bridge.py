@@ -9,25 +9,22 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Union, cast
+from typing import Any, cast
 
 from ..errors import LinkLost
-from ..protocol.environment import sent_along
-from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
+from ..protocol.messages import NULL, PIPE, Start
 from ..settings import Settings
 from .command import AsyncCommand
 from .ladder import Ascent, climb
+from .request import Words, request, way
 from .result import Result, Wish
 from .status import BridgeStatus
 from .text import encode
 
 __all__ = ["AsyncBridge", "Words"]
-
-# What a program may be given as: a name, or a list of name and arguments.
-Words = Union[str, bytes, "os.PathLike[str]", Sequence[Union[str, bytes, "os.PathLike[str]"]]]
 
 STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
 
@@ -116,18 +113,18 @@ class AsyncBridge:
         shell: bool,
     ) -> Result:
         """The first half of `run`, for a caller that waits in its own way."""
-        request = self._request(
+        wanted = self._request(
             cast(Words, wish.args),
             shell=shell,
             cwd=cwd,
             env=env,
             stdin=NULL if input is None else PIPE,
-            stderr=PIPE if stderr is None else _way(stderr, "stderr"),
+            stderr=PIPE if stderr is None else way(stderr, "stderr"),
             timeout=wish.timeout,
             announce=False,
         )
         data = encode(input, wish.encoding, wish.errors)
-        return Result(self._talk, request, data, wish, when_over)
+        return Result(self._talk, wanted, data, wish, when_over)
 
     async def popen(
         self,
@@ -144,16 +141,16 @@ class AsyncBridge:
 
         Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  Raises as `run`.
         """
-        request = self._request(
+        wanted = self._request(
             args,
             shell=shell,
             cwd=cwd,
             env=env,
-            stdin=_way(stdin, "stdin"),
-            stdout=_way(stdout, "stdout"),
-            stderr=_way(stderr, "stderr"),
+            stdin=way(stdin, "stdin"),
+            stdout=way(stdout, "stdout"),
+            stderr=way(stderr, "stderr"),
         )
-        command = AsyncCommand(self._talk, request, args)
+        command = AsyncCommand(self._talk, wanted, args)
         command.request_start()
         try:
             await command.wait_started()
@@ -207,17 +204,8 @@ class AsyncBridge:
         finally:
             await self.close()
 
-    def _request(self, args: Words, *, env: Mapping[str, str] | None, **fields: Any) -> Start:
-        argv = _argv(args)
-        cwd = fields.pop("cwd")
-        return Start(
-            command=os.urandom(16).hex(),
-            argv=argv,
-            cwd=None if cwd is None else os.fspath(cwd),
-            env={**sent_along(argv[0], self._environment, self._keep_env), **_texts(env)},
-            keep_env=self._keep_env,
-            **fields,
-        )
+    def _request(self, args: Words, **fields: Any) -> Start:
+        return request(args, caller=self._environment, keep_env=self._keep_env, **fields)
 
     async def __aenter__(self) -> AsyncBridge:
         return self
@@ -240,31 +228,6 @@ class AsyncBridge:
         return f"<AsyncBridge {self.described}>"
 
 
-def _texts(env: Mapping[str, str] | None) -> dict[str, str]:
-    return {os.fsdecode(name): os.fsdecode(value) for name, value in (env or {}).items()}
-
-
 def _settle(over: asyncio.Future[None]) -> None:
     if not over.done():
         over.set_result(None)
-
-
-def _argv(args: Words) -> tuple[str, ...]:
-    words: Sequence[Any] = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
-    argv = tuple(os.fsdecode(word) for word in words)
-    if not argv:
-        raise ValueError("an empty command")
-    return argv
-
-
-_WAYS = {subprocess.PIPE: PIPE, subprocess.DEVNULL: NULL, subprocess.STDOUT: TO_STDOUT}
-
-
-def _way(asked: int | None, stream: str) -> str:
-    way = None if asked is None else _WAYS.get(asked)
-    if way is None or (way == TO_STDOUT and stream != "stderr"):
-        raise ValueError(
-            f"{stream}={asked!r}: a command on another host takes subprocess.PIPE or DEVNULL"
-            + (", or STDOUT" if stream == "stderr" else "")
-        )
-    return way

@@ -32,6 +32,7 @@ from ..protocol.messages import (
     StartFailed,
     Terminate,
 )
+from .request import signal_number
 from .streams import InputWriter, OutputReader
 from .talk import Talk
 
@@ -112,9 +113,13 @@ class AsyncCommand:
         return self.returncode
 
     async def send_signal(self, number: int) -> None:
-        """Sends a signal to its process group; nothing where it is over.  Raises LinkLost."""
+        """Sends a signal to its process group; nothing where it is over.
+
+        Raises ValueError for what is no signal, and LinkLost.
+        """
+        wanted = signal_number(number)
         if not self._lifecycle.is_over:
-            self._talk.send(Signal(self.id, int(number)))
+            self._talk.send(Signal(self.id, wanted))
 
     async def terminate(self) -> None:
         """SIGTERM to its process group."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap.host import LocalHost
 from ..deadline import Deadline
+from ..errors import InvalidSettings
 from ..settings import Settings
 from ..stages import Journey
 
@@ -50,7 +51,10 @@ def _unhurried(ask: Ask, deadline: Deadline) -> Ask:
 
     def answer(prompt: str, secret: bool) -> str:
         with deadline.paused():
-            return ask(prompt, secret)
+            said = ask(prompt, secret)
+        if not isinstance(said, str):
+            raise InvalidSettings(f"ask= returned {type(said).__name__}, not text", step="login")
+        return said
 
     return answer
 

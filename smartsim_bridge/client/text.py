@@ -14,10 +14,10 @@ ENCODING, ERRORS = "utf-8", "replace"
 def encode(
     text: str | bytes | None, encoding: str | None = None, errors: str | None = None
 ) -> bytes | None:
-    """Input as bytes; bytes pass as they are."""
+    """Input as bytes; what is bytes passes as it is.  Raises TypeError for anything else."""
     if isinstance(text, str):
         return text.encode(encoding or ENCODING, errors or "surrogateescape")
-    return text
+    return None if text is None else bytes(memoryview(text))
 
 
 def decode(
