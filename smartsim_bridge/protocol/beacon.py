@@ -8,7 +8,9 @@ credentials only to the user.  Pure: no file is opened here, no clock is read.
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -26,6 +28,9 @@ __all__ = [
 FILE_FORMAT = 1  # raised when an old reader could misread a new file
 MAX_BEACON_BYTES = 16 * 1024  # a real one has about 700; more is garbage, not a beacon
 READY_WORD = "SMARTSIM-BRIDGE-READY"
+
+_ENDPOINT = re.compile(r"tcp://(?:\[([!-~]*:[!-~]*)\]|([0-9.]+)):([1-9][0-9]{0,4})", re.ASCII)
+_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
 _Known = TypeVar("_Known", "Beacon", "Credentials")
 
@@ -66,8 +71,11 @@ class Beacon:
         if content.get("format") != FILE_FORMAT:
             raise ValueError(f"beacon format {content.get('format')!r}, we read {FILE_FORMAT}")
         beacon = _build(cls, content)
-        if beacon.pid <= 0 or not all(0 < port < 65536 for port in beacon.ports):
-            raise ValueError("no such process, or no such port")
+        if beacon.pid <= 0:
+            raise ValueError("no such process")
+        _check_path(beacon.socket)
+        for endpoint in beacon.endpoints:
+            _check_endpoint(endpoint)
         return beacon
 
     @property
@@ -94,8 +102,8 @@ class Credentials:
         """Raises ValueError for anything else."""
         credentials = _build(cls, _object(text))
         keys = (credentials.server_key, credentials.client_key, credentials.client_secret)
-        if any(len(key) != 40 for key in keys):
-            raise ValueError("a CURVE key has 40 characters")
+        if not all(map(_is_key, keys)):
+            raise ValueError("a CURVE key has 40 characters of Z85")
         return credentials
 
 
@@ -180,6 +188,36 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     wanted: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(kind, (str,))
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise ValueError(f"{name}: {value!r} is not of type {kind}")
+    return value
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """Raises ValueError for what is not tcp://ADDRESS:PORT, the address a number."""
+    parts = _ENDPOINT.fullmatch(endpoint)
+    if parts is None or int(parts[3]) > 65535:
+        raise ValueError(f"{endpoint!r} is no endpoint")
+    ipaddress.ip_address(parts[1] or parts[2])
+
+
+def _check_path(path: str) -> None:
+    """Raises ValueError for what no file can be called, or no text can carry."""
+    path.encode()
+    if "\0" in path:
+        raise ValueError(f"{path!r} is no path")
+
+
+def _is_key(key: str) -> bool:
+    """Whether it decodes to 32 bytes: five digits stand for four bytes, and may be too large."""
+    if len(key) != 40 or not set(key) <= set(_Z85):
+        return False
+    groups = (key[start : start + 5] for start in range(0, 40, 5))
+    return all(_number(group) < 1 << 32 for group in groups)
+
+
+def _number(digits: str) -> int:
+    value = 0
+    for digit in digits:
+        value = value * 85 + _Z85.index(digit)
     return value
 
 

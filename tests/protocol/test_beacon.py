@@ -82,6 +82,51 @@ def test_what_is_no_beacon_is_a_value_error(text: str) -> None:
         Beacon.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "tcp://",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:+5",
+        "tcp://127.0.0.1: 5",
+        "tcp://127.0.0.1:5\n",
+        "tcp://127.0.0.1:\u0665",
+        "tcp://127.0.0.1:" + "9" * 5000,
+        "tcp://login1:5",
+        "tcp://*:5",
+        "tcp://300.0.0.1:5",
+        "tcp://::1:5",
+        "tcp://[127.0.0.1]:5",
+        "tcp://[::g]:5",
+        "tcp://[fe80::1%\n]:5",
+        "127.0.0.1:5",
+        "ipc://x:5",
+    ],
+    ids=lambda endpoint: ascii(endpoint)[:30],
+)
+def test_endpoint_that_is_none_is_a_value_error(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        Beacon.from_json(replace(BEACON, endpoints=(endpoint,)).to_json())
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["tcp://0.0.0.0:1", "tcp://10.0.0.1:65535", "tcp://[::]:5", "tcp://[fe80::1%eth0]:5"],
+)
+def test_endpoint_with_an_address_is_one(endpoint: str) -> None:
+    beacon = replace(BEACON, endpoints=(endpoint,))
+    assert Beacon.from_json(beacon.to_json()) == beacon
+
+
+@pytest.mark.parametrize("path", ["/tmp/\udcff.sock", "/tmp/\0.sock"], ids=ascii)
+def test_socket_that_cannot_be_named_is_a_value_error(path: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        Beacon.from_json(replace(BEACON, socket=path).to_json())
+
+
 @given(st.sampled_from(sorted(json.loads(BEACON.to_json()))), JSON)
 def test_field_of_any_json_is_a_beacon_or_a_value_error(name: str, value: object) -> None:
     content = {**json.loads(BEACON.to_json()), name: value}
@@ -96,6 +141,17 @@ def test_field_of_any_json_is_a_beacon_or_a_value_error(name: str, value: object
 def test_what_are_no_credentials_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Credentials.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["server_key", "client_key", "client_secret"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "s" * 39, "s" * 41, "s" * 39 + "\n", "s" * 39 + "~", "\u0665" * 40, "#" * 40],
+    ids=ascii,
+)
+def test_key_that_is_not_z85_is_a_value_error(name: str, key: str) -> None:
+    with pytest.raises(ValueError, match="Z85"):
+        Credentials.from_json(replace(KEYS, **{name: key}).to_json())
 
 
 def test_ports_are_named_once() -> None:
