@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_a_process_that_is_there_is_alive(servers: Path) -> None:
         {"pid": 2**22 + 1},
     ):
         assert not Sighting(replace(ours, **change), None).is_alive_here
+
+
+def test_a_zombie_is_not_alive() -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.exists():
+        pytest.skip("needs /proc")
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not collected
+        values = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        assert values[0] == "Z"
+        left = beacon(
+            host=socket.gethostname(),
+            boot_id=boot.read_text().strip(),
+            pid=child.pid,
+            pid_start=int(values[19]),
+        )
+        assert not Sighting(left, None).is_alive_here
 
 
 @pytest.mark.parametrize(
