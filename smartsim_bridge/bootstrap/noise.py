@@ -16,6 +16,8 @@ MAX_TEXT = 64 * 1024  # characters looked at, from the end
 
 _SECRET = (READY_WORD, "client_secret")
 
+_ELSEWHERE = "free space, or set SMARTSIM_BRIDGE_STATE_DIR (which applies on the head too)."
+
 # What start-up files and forced commands are known to say, and what it means for the user.
 _SAYINGS = (
     ("currently not available", "The account has no login shell there: ask the site."),
@@ -24,8 +26,8 @@ _SAYINGS = (
     ("command not allowed", "The site restricts what this key or account may run."),
     ("rejected", "The site restricts what this key or account may run."),
     ("expired", "Log in once with ssh and renew the password."),
-    ("no space left", "The disk is full: free space, or choose another state_dir=."),
-    ("quota", "The quota is used up: free space, or choose another state_dir=."),
+    ("no space left", f"The disk is full: {_ELSEWHERE}"),
+    ("quota", f"The quota is used up: {_ELSEWHERE}"),
     ("fork", "The account has too many processes there: end some."),
 )
 

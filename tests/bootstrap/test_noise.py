@@ -57,5 +57,12 @@ def test_known_sayings_are_explained(noise: str, advice: str) -> None:
     assert advice in (explain(noise) or "")
 
 
+@pytest.mark.parametrize("noise", ["  write: No space left on device", "  Disk quota exceeded"])
+def test_a_full_disk_is_answered_with_the_variable_that_moves_the_state(noise: str) -> None:
+    advice = explain(noise) or ""
+    assert "set SMARTSIM_BRIDGE_STATE_DIR" in advice
+    assert "state_dir=" not in advice
+
+
 def test_unknown_sayings_are_not() -> None:
     assert explain("  Have a nice day") is None
