@@ -71,7 +71,7 @@ class Server:
         self._host, self._boot = host_name(), boot_id()
         self._file = BeaconFile(places, self._host, self._boot)
         self._environment = without_job(environ)
-        self._directory = environ.get("HOME") or "/"
+        self._directory = _home(environ)
         self._backlog = Backlog()
         self._unix: StreamListener | None = None
         self._zmq: object | None = None
@@ -280,6 +280,12 @@ class Server:
             self._rest()
         else:
             self.stop(reason="idle")
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    """Where commands start; as with sshd, the root where there is no such home."""
+    home = environ.get("HOME", "")
+    return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
 
 
 def _raise_descriptor_limit() -> tuple[int, int]:

@@ -33,6 +33,7 @@ from smartsim_bridge.server import serve, visits
 from smartsim_bridge.server.places import Places
 from smartsim_bridge.server.serve import Server, ServerOptions
 from tests.links.pairs import all_from
+from tests.server.talks import Talk
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -48,13 +49,14 @@ def places() -> Iterator[Places]:
         yield Places(name, f"{name}/servers", f"{name}/logs", f"{name}/lock", f"{name}/sock")
 
 
-def make_server(places: Places) -> Server:
-    return Server(ServerOptions("0.1"), places, {"PATH": "/usr/bin:/bin", "HOME": "/"})
+def make_server(places: Places, home: str = "/", port: int = 0) -> Server:
+    environ = {"PATH": "/usr/bin:/bin", "HOME": home}
+    return Server(ServerOptions("0.1", port=port), places, environ)
 
 
 @asynccontextmanager
-async def serving(places: Places) -> AsyncIterator[Server]:
-    server = make_server(places)
+async def serving(places: Places, home: str = "/") -> AsyncIterator[Server]:
+    server = make_server(places, home)
     await server.start()
     waiting = asyncio.ensure_future(server.wait())
     try:
@@ -274,6 +276,24 @@ def test_stopping_is_said_and_nothing_more_is_started(places: Places, tmp_path: 
 
     run(talk())
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["home", "missing", "file"])
+def test_commands_start_in_the_home_or_where_there_is_none_in_the_root(
+    places: Places, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "file").touch()
+    home = str(tmp_path / name)
+
+    async def talk() -> bytes:
+        async with serving(places, home):
+            client = Talk(await client_of(places))
+            told = await client.run("pwd")
+            await client.close()
+            return bytes(told.out)
+
+    assert run(talk()).decode() == (home if name == "home" else "/") + "\n"
 
 
 def test_failed_start_gives_the_lock_back(places: Places) -> None:
