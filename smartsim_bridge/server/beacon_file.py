@@ -104,13 +104,12 @@ class BeaconFile:
         except (OSError, ValueError):
             return beacon, None
 
-    def touch(self) -> bool:
-        """The heartbeat that other hosts can see; whether the file is still there."""
-        try:
+    def touch(self, beacon: Beacon, credentials: Credentials | None) -> bool:
+        """The heartbeat that other hosts can see; whether both files are still as written."""
+        with contextlib.suppress(OSError):
             os.utime(self._beacon)
-        except OSError:
-            return False
-        return True
+        keys = credentials.to_json() if credentials else None
+        return _line(self._beacon) == beacon.to_json() and _line(self._keys) == keys
 
     def remove(self, pid: int) -> None:
         """Removes beacon and credentials if they are still those of process `pid`."""
@@ -123,6 +122,13 @@ class BeaconFile:
 def _content(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+def _line(path: str) -> str | None:
+    try:
+        return _content(path).rstrip("\n")
+    except (OSError, ValueError):
+        return None
 
 
 def _replace(path: str, content: str) -> None:

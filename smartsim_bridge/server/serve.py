@@ -261,8 +261,9 @@ class Server:
             # A cleaner of /tmp takes what looks old; a server may live for weeks.
             with contextlib.suppress(OSError):
                 os.utime(path)
-        if not self._file.touch() and self.beacon is not None:
-            log.warning("the beacon was gone; writing it again")
+        assert self.beacon is not None
+        if not self._file.touch(self.beacon, self.credentials):
+            log.warning("the beacon was not ours any more; writing it again")
             with contextlib.suppress(ServerStartFailed):
                 self._file.write(self.beacon, self.credentials)
         self._loop.call_later(BEACON_SECONDS, self._beat)

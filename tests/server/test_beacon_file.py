@@ -117,15 +117,20 @@ def test_only_the_servers_own_beacon_is_removed(places: Places, file: BeaconFile
     assert files(places) == []
 
 
-def test_heartbeat_moves_the_time_and_notices_a_missing_file(
+def test_heartbeat_moves_the_time_and_notices_what_is_not_as_it_was_left(
     places: Places, file: BeaconFile
 ) -> None:
-    assert not file.touch()
+    assert not file.touch(BEACON, None)
     file.write(BEACON, None)
     (path,) = files(places)
     os.utime(path, (1, 1))
-    assert file.touch()
+    assert file.touch(BEACON, None)
     assert path.stat().st_mtime > 1
+    assert not file.touch(BEACON, KEYS)
+    assert not file.touch(replace(BEACON, pid=BEACON.pid + 1), None)
+    file.write(BEACON, KEYS)
+    assert file.touch(BEACON, KEYS)
+    assert not file.touch(BEACON, None)
 
 
 def test_directory_that_cannot_be_written_is_an_error_with_advice(

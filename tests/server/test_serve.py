@@ -244,6 +244,34 @@ def test_lost_beacon_is_written_again(places: Places, monkeypatch: pytest.Monkey
     run(talk())
 
 
+@pytest.mark.parametrize("suffix", [".json", ".key"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"another's"])
+def test_damaged_beacon_is_written_again(
+    places: Places, monkeypatch: pytest.MonkeyPatch, suffix: str, content: bytes
+) -> None:
+    monkeypatch.setattr(serve, "BEACON_SECONDS", 0.05)
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            (name,) = (name for name in files(places) if name.endswith(suffix))
+            path = Path(places.servers, name)
+            assert server.beacon is not None
+            if content == b"another's":
+                old = path.read_bytes()
+                path.write_bytes(
+                    old.replace(b'"pid":', b'"pid":1').replace(b'_key":"', b'_key":"x')
+                )
+            else:
+                path.write_bytes(content)
+            ours = (server.beacon, server.credentials)
+            await wait_until_async(lambda: server._file.read() == ours)
+            before = path.stat().st_ino
+            await asyncio.sleep(0.2)
+            assert path.stat().st_ino == before  # what is ours is left as it is
+
+    run(talk())
+
+
 def test_server_without_pyzmq_serves_its_socket_and_says_why(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
