@@ -90,7 +90,12 @@ LIMITS = (
         "files",
         "wanted by the server, as far as the hard limit allows",
     ),
-    ("server.sessions", "MAX_RUNNING", "commands", "at once in one server; the others queue"),
+    (
+        "server.sessions",
+        "MAX_RUNNING",
+        "commands",
+        "at once in one server, fewer where open files are limited",
+    ),
     ("server.sessions", "GRACE_CLOSED", "s", "until commands of a closed bridge are ended"),
     (
         "server.sessions",

@@ -37,7 +37,7 @@ from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
 from .commands import Surroundings
 from .exits import ExitWatch
 from .places import Places
-from .sessions import Backlog, Session
+from .sessions import MAX_RUNNING, Backlog, Session
 from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]
@@ -48,6 +48,8 @@ MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
 BEACON_SECONDS = 60.0  # between two touches of the beacon
 IDLE_HOURS = 12.0  # without client or command, then the server ends
 KILLED_SECONDS = 2.0  # for a killed command to be gone
+OWN_FILES = 64  # kept for sockets, links and the log
+FILES_EACH = 5  # of one command: three pipes, its exit, and one while it starts
 OPEN_FILES = 65536  # wanted for many commands at once, as far as the hard limit allows
 
 
@@ -72,7 +74,6 @@ class Server:
         self._file = BeaconFile(places, self._host, self._boot)
         self._environment = without_job(environ)
         self._directory = _home(environ)
-        self._backlog = Backlog()
         self._unix: StreamListener | None = None
         self._zmq: object | None = None
         self._stop_grace: float | None = None
@@ -132,6 +133,7 @@ class Server:
 
     async def _open(self) -> None:
         limit = _raise_descriptor_limit()
+        self._backlog = Backlog(_most_commands())
         self._watch = ExitWatch()
         self._surroundings = Surroundings(self._environment, self._watch, self._directory, limit)
         self._unix = StreamListener(self._visits.accept)
@@ -298,6 +300,14 @@ def _raise_descriptor_limit() -> tuple[int, int]:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return before
+
+
+def _most_commands() -> int:
+    """How many commands at once the descriptors allow, without those of links and files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_RUNNING
+    return min(MAX_RUNNING, max(1, (soft - OWN_FILES) // FILES_EACH))
 
 
 def _one_line(fault: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -322,6 +323,22 @@ def test_commands_start_in_the_home_or_where_there_is_none_in_the_root(
             return bytes(told.out)
 
     assert run(talk()).decode() == (home if name == "home" else "/") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("soft", "most"),
+    [(0, 1), (64, 1), (69, 1), (256, 38), (65536, 2048), (resource.RLIM_INFINITY, 2048)],
+)
+def test_no_more_commands_run_than_there_are_descriptors_for(
+    places: Places, monkeypatch: pytest.MonkeyPatch, soft: int, most: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            assert server._backlog._limit == most
+
+    run(talk())
 
 
 def test_failed_start_gives_the_lock_back(places: Places) -> None:
