@@ -7,6 +7,7 @@ awaited where they wait.  Knows the talk it goes through, not how that came abou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -25,6 +26,7 @@ from ..protocol.messages import (
     InputTaken,
     Message,
     Output,
+    OutputClosed,
     OutputTaken,
     Signal,
     Start,
@@ -58,8 +60,8 @@ class AsyncCommand:
         self._feeding: asyncio.Task[None] | None = None
         self._when_over: Callable[[], object] | None = None
         self.stdin = InputWriter(self._post_input) if request.stdin == PIPE else None
-        self.stdout = OutputReader(self._taker(STDOUT)) if request.stdout == PIPE else None
-        self.stderr = OutputReader(self._taker(STDERR)) if request.stderr == PIPE else None
+        self.stdout = self._open(STDOUT) if request.stdout == PIPE else None
+        self.stderr = self._open(STDERR) if request.stderr == PIPE else None
 
     # --- for the caller
 
@@ -248,6 +250,13 @@ class AsyncCommand:
     def _reader(self, stream: int) -> OutputReader:
         reader = {STDOUT: self.stdout, STDERR: self.stderr}.get(stream)
         return reader if reader is not None else OutputReader(lambda _: None)
+
+    def _open(self, stream: int) -> OutputReader:
+        def close() -> None:
+            with contextlib.suppress(LinkLost):  # the server ends it by itself when it misses us
+                self._talk.send(OutputClosed(self.id, stream))
+
+        return OutputReader(self._taker(stream), close)
 
     def _taker(self, stream: int) -> Callable[[int], None]:
         def acknowledge(offset: int) -> None:

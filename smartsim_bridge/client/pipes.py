@@ -36,6 +36,11 @@ class _Reading(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._portal.post(self._stream.close)
+
 
 class _Writing(io.RawIOBase):
     def __init__(self, stream: InputWriter, through: Portal) -> None:

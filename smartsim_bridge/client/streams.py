@@ -21,8 +21,12 @@ __all__ = ["InputWriter", "OutputReader"]
 class OutputReader:
     """stdout or stderr of a command: `read`, `readline`, or `async for line`."""
 
-    def __init__(self, acknowledge: Callable[[int], None]) -> None:
+    def __init__(
+        self, acknowledge: Callable[[int], None], on_close: Callable[[], None] | None = None
+    ) -> None:
         self._acknowledge = acknowledge
+        self._on_close = on_close
+        self._is_closed = False
         self._receiving = Receiving()
         self._buffer = bytearray()
         self._counted = 0  # bytes of the buffer that were handed on ahead of their taking
@@ -70,6 +74,15 @@ class OutputReader:
                 return
             yield line
 
+    def close(self) -> None:
+        """Reads no more: the command gets SIGPIPE when it writes on; more than once is no harm."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._buffer.clear()
+            if not self._ended and self._on_close is not None:
+                self._on_close()
+            self.end()
+
     def collect(self) -> None:
         """Takes everything at once as it comes, for `collected`."""
         if self._collected is None:
@@ -83,6 +96,8 @@ class OutputReader:
 
     def feed(self, offset: int, data: bytes, eof: bool) -> None:
         """Bytes came; raises PeerMisbehaved."""
+        if self._is_closed:
+            return  # they were under way when we closed
         fresh = self._receiving.accept(offset, data, eof)
         if self._collected is not None:
             self._collected.append(fresh)

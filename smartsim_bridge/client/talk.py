@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from ..errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from ..links.link import Link
@@ -21,22 +21,17 @@ from ..protocol.messages import (
     Bye,
     Exited,
     Hello,
-    Input,
     InputTaken,
     Inquiry,
     Message,
     Output,
-    OutputTaken,
     Ping,
     Refusal,
     Report,
-    Signal,
-    Start,
     Started,
     StartFailed,
     Stop,
     Stopping,
-    Terminate,
     Welcome,
 )
 
@@ -47,7 +42,6 @@ STOP_SECONDS = 10.0  # for a server to end after the grace of its commands
 MISSED_HEARTBEATS = 3  # then the link is lost: 15 s with the usual heartbeat
 
 AboutCommand = (Started, StartFailed, InputTaken, Output, Exited)
-Request = TypeVar("Request", Start, Input, OutputTaken, Signal, Terminate)
 
 
 class Listener(Protocol):

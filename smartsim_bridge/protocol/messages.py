@@ -36,6 +36,7 @@ __all__ = [
     "Inquiry",
     "Message",
     "Output",
+    "OutputClosed",
     "OutputTaken",
     "Ping",
     "Pong",
@@ -179,6 +180,14 @@ class OutputTaken:
 
 
 @dataclass(frozen=True)
+class OutputClosed:
+    """The client reads `stream` no more: who writes to it gets SIGPIPE.  Since 1."""
+
+    command: str
+    stream: int
+
+
+@dataclass(frozen=True)
 class Exited:
     """The process ended: by `code`, or by `signal`; never both.  Since 1.
 
@@ -268,7 +277,9 @@ class Bye:
     """The client leaves on purpose, which is not the same as a lost link.  Since 1."""
 
 
-FromClient = Union[Hello, Start, Input, OutputTaken, Signal, Terminate, Inquiry, Stop, Ping, Bye]
+FromClient = Union[
+    Hello, Start, Input, OutputTaken, OutputClosed, Signal, Terminate, Inquiry, Stop, Ping, Bye
+]
 FromServer = Union[
     Welcome, Refusal, Started, StartFailed, InputTaken, Output, Exited, Report, Stopping, Pong
 ]

@@ -81,6 +81,7 @@ class Command:
         self._process: Process | None = None
         self._sending = {STDOUT: Sending(), STDERR: Sending()}
         self._receiving = Receiving()
+        self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
         self._timed_out = False
         self._is_unread = False
@@ -107,6 +108,8 @@ class Command:
                 self._later(request.timeout, self._run_out)
             self._write(bytes(self._early))
             self._early.clear()
+            for stream in self._unwanted:
+                self._process.close_output(stream)
 
     def input(self, message: Input) -> None:
         """Bytes for stdin."""
@@ -123,6 +126,12 @@ class Command:
             sending.acknowledge(offset)
             if self._process is not None:
                 self._process.resume(stream)
+
+    def close_output(self, stream: int) -> None:
+        """The client reads that stream no more."""
+        self._unwanted.add(stream)
+        if self._process is not None:
+            self._process.close_output(stream)
 
     def lose_reader(self) -> None:
         """Nobody will take what it prints.

@@ -114,6 +114,12 @@ class Process:
             self._paused.discard(stream)
             self._loop.add_reader(self._outputs[stream].fileno(), self._readable, stream)
 
+    def close_output(self, stream: int) -> None:
+        """Reads it no more; whoever still writes to it gets SIGPIPE."""
+        if stream in self._outputs:
+            self._end_output(stream)
+            self._settle()
+
     def _open(self, stream: int, pipe: IO[bytes] | None) -> None:
         if pipe is not None:
             os.set_blocking(pipe.fileno(), False)

@@ -20,6 +20,7 @@ from ..protocol.messages import (
     Input,
     Inquiry,
     Message,
+    OutputClosed,
     OutputTaken,
     Ping,
     Pong,
@@ -179,6 +180,8 @@ class Session:
             command.input(message)
         elif isinstance(message, OutputTaken):
             command.output_taken(message.stream, message.offset)
+        elif isinstance(message, OutputClosed):
+            command.close_output(message.stream)
         elif isinstance(message, Signal):
             command.signal(message.number)
         elif isinstance(message, Terminate):

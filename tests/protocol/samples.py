@@ -22,6 +22,7 @@ ONE_OF_EACH: tuple[Message, ...] = (
     messages.InputTaken("c1", 2),
     messages.Output("c1", 1, 0, eof=True, payload=b"out"),
     messages.OutputTaken("c1", 1, 3),
+    messages.OutputClosed("c1", 1),
     messages.Exited("c1", 0, None),
     messages.Signal("c1", 15),
     messages.Terminate("c1", 1.5),
