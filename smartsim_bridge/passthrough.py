@@ -31,12 +31,14 @@ def pass_through(bridge: Bridge, args: Sequence[str], *, cwd: str | None = None)
     command = bridge.popen(args, cwd=cwd, text=False)
     # Before its first line can be seen: whoever sees it may send a signal.
     with _signals_to(command):
-        copies = [_copy_out(command, command.stdout, 1), _copy_out(command, command.stderr, 2)]
+        outlets = [_Outlet(command.stdout, 1), _Outlet(command.stderr, 2)]
         # A daemon: it may wait at a terminal for a line that nobody will type any more.
         threading.Thread(target=_feed, args=(command,), name="stdin", daemon=True).start()
         returncode = command.wait()
-        for copy in copies:
-            copy.join()
+        for outlet in outlets:
+            outlet.join()
+    for outlet in outlets:
+        outlet.check()
     return exit_status(returncode)
 
 
@@ -45,41 +47,49 @@ def exit_status(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
-def _copy_out(command: Command, stream: IO[Any] | None, descriptor: int) -> threading.Thread:
-    def copy() -> None:
-        while stream is not None:
-            data = stream.read1(PIECE)  # type: ignore[attr-defined]
-            if not data:
-                return
-            if not _written(descriptor, data):
-                # Our reader is gone: the command gets what it would have got from a pipe.
-                with suppress(CommandServerError):
-                    command.send_signal(signal.SIGPIPE)
-                return
+class _Outlet:
+    """Copies one stream of the command to one of our descriptors, in a thread of its own.
 
-    thread = threading.Thread(target=_quietly(copy), name=f"output {descriptor}", daemon=True)
-    thread.start()
-    return thread
+    Where it cannot write, it closes the stream, and the command gets SIGPIPE, as from a pipe.
+    """
 
+    def __init__(self, stream: IO[Any] | None, descriptor: int) -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+        self._fault: OSError | None = None
+        self._thread = threading.Thread(target=self._copy, name=f"output {descriptor}", daemon=True)
+        self._thread.start()
 
-def _quietly(work: Any) -> Any:
-    """A lost link is told by `wait`, in the main thread, once."""
+    def join(self) -> None:
+        self._thread.join()
 
-    def run() -> None:
+    def check(self) -> None:
+        """Raises CommandServerError where output was lost; a reader that left wants none."""
+        if self._fault is not None and not isinstance(self._fault, BrokenPipeError):
+            raise CommandServerError(
+                f"Cannot write what the command printed: {self._fault.strerror}",
+                step=f"descriptor {self._descriptor}",
+                advice="The command ran, and its output was lost from there on.",
+            )
+
+    def _copy(self) -> None:
+        # A lost link is told by `wait`, in the main thread, once.
         with suppress(CommandServerError, RuntimeError):
-            work()
+            while self._stream is not None:
+                data = self._stream.read1(PIECE)  # type: ignore[attr-defined]
+                if not data:
+                    return
+                try:
+                    self._write(data)
+                except OSError as fault:
+                    self._fault = fault
+                    self._stream.close()
+                    return
 
-    return run
-
-
-def _written(descriptor: int, data: bytes) -> bool:
-    view = memoryview(data)
-    try:
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError:
-        return False
-    return True
+            view = view[os.write(self._descriptor, view) :]
 
 
 def _feed(command: Command) -> None:

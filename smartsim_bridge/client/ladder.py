@@ -26,6 +26,7 @@ from ..errors import (
     NobodyListening,
     NoCredentials,
     NoRungHeld,
+    VersionMismatch,
 )
 from ..links.link import Link
 from ..protocol.beacon import Beacon, Credentials
@@ -297,6 +298,8 @@ class _Climber:
                     timeout=self._deadline.at_most(GREETING_SECONDS),
                 )
                 note.detail = f"server {talk.welcome.version}, pid {talk.welcome.pid}"
+        except VersionMismatch:
+            raise  # it is our server, and the same one behind every other rung
         except CommandServerError as fault:
             self._rungs.append(
                 Rung(name, held=False, reason=fault.what, seconds=loop.time() - began)
@@ -310,10 +313,10 @@ class _Climber:
 
     def _verdict(self) -> CommandServerError:
         """The one fault that there was, else all of them."""
-        if len(self._faults) == 1:
-            return self._faults[0]
         if not self._faults:
             return rungs.no_server_here(self._place.host)
+        if len({type(fault) for fault in self._faults}) == 1:
+            return self._faults[-1]
         reasons = tuple((rung.name, rung.reason) for rung in self._rungs)
         return NoRungHeld(
             f"No way to the server on {self._place.host}", host=self._place.host, reasons=reasons

@@ -274,3 +274,21 @@ def test_verbose_shows_the_steps(head: Head) -> None:
 @pytest.fixture(autouse=True)
 def _no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("count", [1000, 900_000, 5_000_000])
+def test_output_that_cannot_be_written_is_255_with_the_reason(
+    count: int, here: LocalServer
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "run", "--", "head", "-c", str(count), "/dev/zero"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 255
+    assert b"No space left on device" in done.stderr
