@@ -3,8 +3,8 @@
 
     python scripts/start_cmd_server.py --addr 127.0.0.1 --port 5555
 
-Runs on the head, from a clone or from an installed package.  It needs Python 3.9 or newer,
-and pyzmq for the TCP port.  Ctrl-C or SIGTERM ends it.
+Runs on the head, from a clone or from an installed package.  It needs Python 3.9 or newer
+with pyzmq; one without pyzmq fails unless --port 0 is given.  Ctrl-C or SIGTERM ends it.
 """
 
 from __future__ import annotations

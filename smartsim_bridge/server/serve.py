@@ -151,19 +151,38 @@ class Server:
 
     def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
         """Endpoints, or why there are none, and pyzmq's version."""
+        addresses, port = list(self._options.addresses), self._options.port
         try:
             from ..links import zmq_listener  # the only place that needs pyzmq
 
+            version = sys.modules["zmq"].__version__
             credentials, secret = zmq_listener.new_credentials()
             listener = zmq_listener.ZmqListener(self._visits.accept)
-        except (ImportError, ServerStartFailed) as missing:
-            log.info("no ZMQ: %s", missing)
-            return (), _one_line(missing), ""
-        endpoints = listener.listen(
-            list(self._options.addresses), self._options.port, credentials, secret
-        )
+        except Exception as broken:  # a half-installed pyzmq raises anything
+            return self._without_zmq(broken)
+        try:
+            endpoints = listener.listen(addresses, port, credentials, secret)
+        except ServerStartFailed:
+            raise
+        except Exception as broken:
+            # Kept and never closed: what is broken may hang while it is ended.
+            self._broken = listener
+            return self._without_zmq(broken)
         self._zmq, self.credentials = listener, credentials
-        return endpoints, "", sys.modules["zmq"].__version__
+        return endpoints, "", version
+
+    def _without_zmq(self, why: Exception) -> tuple[tuple[str, ...], str, str]:
+        log.info("no ZMQ: %s: %s", type(why).__name__, why)
+        said = _one_line(why)
+        if self._options.port != 0:
+            # Clients were told this port; a server that they cannot reach helps nobody.
+            raise ServerStartFailed(
+                f"Port {self._options.port} cannot be served: {said}",
+                step="listen",
+                advice="Install pyzmq for this Python, or leave the port out (--port 0): "
+                "the unix socket needs none.",
+            )
+        return (), said, ""
 
     def _make_beacon(self, endpoints: tuple[str, ...], why_not: str, version: str) -> Beacon:
         return Beacon(
@@ -311,4 +330,4 @@ def _most_commands() -> int:
 
 
 def _one_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:200]
+    return " ".join(str(fault).split())[:200] or type(fault).__name__

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_cmd_server.py"
 
 
@@ -58,6 +60,16 @@ def test_server_needs_nothing_but_python(tmp_path: Path) -> None:
         assert str(server.pid) in lines[0]
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--port", "5556")])
+def test_port_without_pyzmq_is_an_error_in_words(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with started(tmp_path, *words, bare=True) as server:
+        out, said = server.communicate(timeout=20)
+    assert (server.returncode, out) == (1, "")
+    assert f"Port {words[-1] if words else 5555} cannot be served: No module named 'zmq'" in said
+    assert "Install pyzmq for this Python, or leave the port out (--port 0)" in said
+    assert "Traceback" not in said
 
 
 def test_taken_port_is_an_error_in_words(tmp_path: Path) -> None:

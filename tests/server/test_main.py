@@ -236,6 +236,16 @@ def test_taken_port_is_told_and_leaves_nothing(fleet: Fleet) -> None:
     assert fleet.start("--port", port)[0].ports == (int(port),)
 
 
+def test_port_without_pyzmq_is_told_and_leaves_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "zmq.py").write_text("raise RuntimeError('built for another Python')")
+    fleet.environ["PYTHONPATH"] = str(tmp_path)
+    said = fleet.refuse("--port", "5555")
+    assert "Port 5555 cannot be served: built for another Python" in said
+    assert "--port 0" in said
+    assert fleet.files() == []
+    assert "another Python" in fleet.start()[0].why_no_zmq
+
+
 def test_foreign_address_is_told_and_leaves_nothing(fleet: Fleet) -> None:
     said = fleet.refuse("--addr", "127.0.0.1", "--addr", "192.0.2.1")
     assert "192.0.2.1" in said

@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from smartsim_bridge import links
-from smartsim_bridge.errors import LinkLost, ServerAlreadyRuns
+from smartsim_bridge.errors import LinkLost, ServerAlreadyRuns, ServerStartFailed
+from smartsim_bridge.links import zmq_listener
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.stream_link import connect_unix
 from smartsim_bridge.protocol.messages import (
@@ -245,6 +247,14 @@ def test_lost_beacon_is_written_again(places: Places, monkeypatch: pytest.Monkey
     run(talk())
 
 
+def spoil(path: str, content: bytes) -> None:
+    """Puts `content` there, or makes it another's."""
+    file = Path(path)
+    if content == b"another's":
+        content = file.read_bytes().replace(b'"pid":', b'"pid":1').replace(b'_key":"', b'_key":"x')
+    file.write_bytes(content)
+
+
 @pytest.mark.parametrize("suffix", [".json", ".key"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"another's"])
 def test_damaged_beacon_is_written_again(
@@ -255,20 +265,14 @@ def test_damaged_beacon_is_written_again(
     async def talk() -> None:
         async with serving(places) as server:
             (name,) = (name for name in files(places) if name.endswith(suffix))
-            path = Path(places.servers, name)
+            path = os.path.join(places.servers, name)
             assert server.beacon is not None
-            if content == b"another's":
-                old = path.read_bytes()
-                path.write_bytes(
-                    old.replace(b'"pid":', b'"pid":1').replace(b'_key":"', b'_key":"x')
-                )
-            else:
-                path.write_bytes(content)
+            spoil(path, content)
             ours = (server.beacon, server.credentials)
             await wait_until_async(lambda: server._file.read() == ours)
-            before = path.stat().st_ino
+            before = os.stat(path).st_ino
             await asyncio.sleep(0.2)
-            assert path.stat().st_ino == before  # what is ours is left as it is
+            assert os.stat(path).st_ino == before  # what is ours is left as it is
 
     run(talk())
 
@@ -292,6 +296,71 @@ def test_server_without_pyzmq_serves_its_socket_and_says_why(
             await link.close()
 
     run(talk())
+
+
+BREAKAGES = [
+    ImportError("no libzmq.so"),
+    RuntimeError("ABI of another Python"),
+    OSError(),
+    Exception(),
+]
+
+
+def break_zmq(monkeypatch: pytest.MonkeyPatch, where: str, fault: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    class Breaking(ModuleType):
+        def __getattr__(self, _: str) -> None:
+            fail()
+
+    if where == "import":
+        monkeypatch.delattr(links, "zmq_listener", raising=False)
+        monkeypatch.delitem(sys.modules, "smartsim_bridge.links.zmq_listener", raising=False)
+        monkeypatch.setitem(sys.modules, "zmq", Breaking("zmq"))
+    elif where == "keys":
+        monkeypatch.setattr(zmq_listener, "new_credentials", fail)
+    else:
+        monkeypatch.setattr(zmq_listener.ThreadAuthenticator, "start", fail)
+
+
+@pytest.mark.parametrize("where", ["import", "keys", "guard"])
+@pytest.mark.parametrize("fault", BREAKAGES, ids=repr)
+def test_broken_pyzmq_is_like_a_missing_one(
+    places: Places, monkeypatch: pytest.MonkeyPatch, where: str, fault: Exception
+) -> None:
+    break_zmq(monkeypatch, where, fault)
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            assert server.beacon is not None
+            assert (server.beacon.endpoints, server.beacon.zmq, server.credentials) == (
+                (),
+                "",
+                None,
+            )
+            assert server.beacon.why_no_zmq == (str(fault) or type(fault).__name__)
+            await (await client_of(places)).close()
+
+    run(talk())
+    assert files(places) == []
+
+
+@pytest.mark.parametrize("where", ["import", "keys", "guard"])
+def test_wished_port_without_zmq_fails_the_start(
+    places: Places, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    break_zmq(monkeypatch, where, RuntimeError("it is broken"))
+
+    async def talk() -> None:
+        with pytest.raises(
+            ServerStartFailed, match="Port 5555 cannot be served: it is broken"
+        ) as raised:
+            await make_server(places, port=5555).start()
+        assert "--port 0" in str(raised.value)
+
+    run(talk())
+    assert (files(places), has_socket(places), has_lock(places)) == ([], False, False)
 
 
 def test_stopping_is_said_and_nothing_more_is_started(places: Places, tmp_path: Path) -> None:
