@@ -313,10 +313,10 @@ class _Climber:
 
     def _verdict(self) -> CommandServerError:
         """The one fault that there was, else all of them."""
+        if len(self._faults) == 1:
+            return self._faults[0]
         if not self._faults:
             return rungs.no_server_here(self._place.host)
-        if len({type(fault) for fault in self._faults}) == 1:
-            return self._faults[-1]
         reasons = tuple((rung.name, rung.reason) for rung in self._rungs)
         return NoRungHeld(
             f"No way to the server on {self._place.host}", host=self._place.host, reasons=reasons

@@ -57,6 +57,18 @@ def test_the_only_fault_is_the_one_that_is_raised(near_home: Path) -> None:
     assert type(fault_of(transport="direct")) is errors.NoServer
 
 
+def test_a_version_that_does_not_fit_is_told_at_once(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same server is behind every other rung."""
+    monkeypatch.setattr("smartsim_bridge.client.talk.OLDEST_PROTOCOL", 9)
+    monkeypatch.setattr("smartsim_bridge.client.talk.PROTOCOL_VERSION", 9)
+    fault = fault_of()
+    assert type(fault) is errors.VersionMismatch
+    assert "protocol 1-1" in fault.what
+    assert "smartsim-bridge stop" in fault.advice
+
+
 def test_several_faults_are_all_told(near_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that lives and serves nothing: ours."""
     stat = Path("/proc/self/stat").read_text("ascii", "replace")
