@@ -158,13 +158,13 @@ class Server:
             version = sys.modules["zmq"].__version__
             credentials, secret = zmq_listener.new_credentials()
             listener = zmq_listener.ZmqListener(self._visits.accept)
-        except Exception as broken:  # a half-installed pyzmq raises anything
+        except Exception as broken:  # noqa: BLE001 - a half-installed pyzmq raises anything
             return self._without_zmq(broken)
         try:
             endpoints = listener.listen(addresses, port, credentials, secret)
         except ServerStartFailed:
             raise
-        except Exception as broken:
+        except Exception as broken:  # noqa: BLE001 - as above
             # Kept and never closed: what is broken may hang while it is ended.
             self._broken = listener
             return self._without_zmq(broken)

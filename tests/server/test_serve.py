@@ -321,7 +321,7 @@ def break_zmq(monkeypatch: pytest.MonkeyPatch, where: str, fault: Exception) -> 
     elif where == "keys":
         monkeypatch.setattr(zmq_listener, "new_credentials", fail)
     else:
-        monkeypatch.setattr(zmq_listener.ThreadAuthenticator, "start", fail)
+        monkeypatch.setattr("zmq.auth.thread.ThreadAuthenticator.start", fail)
 
 
 @pytest.mark.parametrize("where", ["import", "keys", "guard"])
