@@ -26,7 +26,7 @@ __all__ = ["Found", "ensure_server", "find_server"]
 
 @dataclass(frozen=True)
 class Found:
-    """A server that runs.  `started` tells whether it did not before this call."""
+    """A server that runs.  `started` tells whether it is this very call that started it."""
 
     beacon: Beacon
     credentials: Credentials | None
@@ -123,16 +123,10 @@ class _Errand:
         if decided.upload is not None:
             path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
             step = replace(step, path=path, state_dir=_state_directory_of(path))
-        beacon, credentials = launch(self.shell, step, journey=self.journey)
-        return Found(beacon, credentials, started=not _was_there(beacon, facts), facts=facts)
+        beacon, credentials, started = launch(self.shell, step, journey=self.journey)
+        return Found(beacon, credentials, started=started, facts=facts)
 
 
 def _state_directory_of(path: str) -> str:
     """DIRECTORY of DIRECTORY/far/NAME: where the far half fits, the server's state does too."""
     return path.rsplit("/", 2)[0]
-
-
-def _was_there(beacon: Beacon, facts: Facts) -> bool:
-    """Whether the probe had seen this very process, and it was passed over."""
-    this = f'"pid":{beacon.pid},'
-    return any(found.start == beacon.pid_start and this in found.text for found in facts.beacons)

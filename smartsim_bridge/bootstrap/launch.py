@@ -8,7 +8,7 @@ server of this user already runs, the answer is that one's beacon.
 from __future__ import annotations
 
 from ..errors import LaunchFailed
-from ..protocol.beacon import Beacon, Credentials, find_ready_line
+from ..protocol.beacon import Beacon, Credentials, find_ready_line, says_found
 from ..stages import Journey
 from .noise import clean, explain
 from .plan import Launch
@@ -20,14 +20,19 @@ __all__ = ["launch"]
 _COMPLAINT = "smartsim-bridge: "  # how the server's own error line begins
 
 
-def launch(shell: Shell, step: Launch, *, journey: Journey) -> tuple[Beacon, Credentials | None]:
-    """The running server.  Raises LaunchFailed with what it said instead of being ready."""
+def launch(
+    shell: Shell, step: Launch, *, journey: Journey
+) -> tuple[Beacon, Credentials | None, bool]:
+    """The running server, and whether it is this launch that started it.
+
+    Raises LaunchFailed with what it said instead of being ready.
+    """
     with journey.stage("launch") as note:
         body = f"start() {{\n    cd\n    {words(_arguments(step, shell.nonce))}\n}}\n"
         answer = shell.ask(body, "start", step="launch", failure=LaunchFailed)
         beacon, credentials = _ready(answer, shell)
         note.detail = f"pid {beacon.pid}, {beacon.python}"
-    return beacon, credentials
+    return beacon, credentials, not says_found(answer.text, shell.nonce)
 
 
 def _arguments(step: Launch, nonce: str) -> list[str]:

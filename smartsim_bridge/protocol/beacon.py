@@ -21,13 +21,16 @@ __all__ = [
     "beacon_name",
     "credentials_name",
     "find_ready_line",
+    "found_line",
     "ready_line",
+    "says_found",
     "state_directory",
 ]
 
 FILE_FORMAT = 1  # raised when an old reader could misread a new file
 MAX_BEACON_BYTES = 16 * 1024  # a real one has about 700; more is garbage, not a beacon
 READY_WORD = "SMARTSIM-BRIDGE-READY"
+FOUND_WORD = "SMARTSIM-BRIDGE-FOUND"  # before it where the starter found another's server
 
 _ENDPOINT = re.compile(r"tcp://(?:\[([!-~]*:[!-~]*)\]|([0-9.]+)):([1-9][0-9]{0,4})", re.ASCII)
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -130,6 +133,16 @@ def ready_line(nonce: str, beacon: Beacon, credentials: Credentials | None) -> s
     """The one line that says: the server is up, here it is."""
     keys = credentials.to_json() if credentials else "null"
     return f"{READY_WORD} {nonce} {beacon.to_json()} {keys}"
+
+
+def found_line(nonce: str) -> str:
+    """Says, before the ready line, that its server was started by somebody else."""
+    return f"{FOUND_WORD} {nonce}"
+
+
+def says_found(text: str, nonce: str) -> bool:
+    """Whether what a host printed has the `found_line` with our nonce."""
+    return any(line.rstrip().endswith(found_line(nonce)) for line in text.splitlines())
 
 
 def find_ready_line(text: str, nonce: str) -> tuple[Beacon, Credentials | None] | None:

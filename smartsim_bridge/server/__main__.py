@@ -13,10 +13,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Optional
 
 from .. import __version__
 from ..errors import CommandServerError, ServerAlreadyRuns
-from ..protocol.beacon import Beacon, Credentials, ready_line
+from ..protocol.beacon import Beacon, Credentials, found_line, ready_line
 from .beacon_file import host_name
 from .detach import detached
 from .logbook import open_logbook
@@ -26,6 +27,7 @@ from .serve import IDLE_HOURS, Server, ServerOptions
 __all__ = ["main"]
 
 Say = Callable[[str], None]
+Tell = Callable[[Beacon, Optional[Credentials]], None]
 OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to be ready
 
 
@@ -102,10 +104,14 @@ def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
     def ready(beacon: Beacon, credentials: Credentials | None) -> None:
         say("+" + ready_line(arguments.nonce, beacon, credentials) + "\n")
 
+    def found(beacon: Beacon, credentials: Credentials | None) -> None:
+        lines = (found_line(arguments.nonce), ready_line(arguments.nonce, beacon, credentials))
+        say("+" + "".join(f"{line}\n" for line in lines))
+
     try:
         server, places = _make(arguments)
         open_logbook(os.path.join(places.logs, f"{host_name()}.log"))
-        _run_or_find(server, ready)
+        _run_or_find(server, ready, found)
     except CommandServerError as fault:
         say(f"-smartsim-bridge: {fault}\n")
         return 1
@@ -119,7 +125,7 @@ def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
     return Server(options, places, os.environ), places
 
 
-def _run_or_find(server: Server, ready: Callable[[Beacon, Credentials | None], None]) -> None:
+def _run_or_find(server: Server, ready: Tell, found: Tell) -> None:
     """Becomes the server, or finds the one that a racing starter has become."""
     end = time.monotonic() + OTHER_STARTS_SECONDS
     while True:
@@ -127,16 +133,16 @@ def _run_or_find(server: Server, ready: Callable[[Beacon, Credentials | None], N
             asyncio.run(_run(server, ready))
             return
         except ServerAlreadyRuns:
-            found = server.existing()
-            if found is not None:
-                ready(*found)
+            existing = server.existing()
+            if existing is not None:
+                found(*existing)
                 return
             if time.monotonic() > end:
                 raise
             time.sleep(0.02)
 
 
-async def _run(server: Server, ready: Callable[[Beacon, Credentials | None], None]) -> None:
+async def _run(server: Server, ready: Tell) -> None:
     beacon = await server.start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

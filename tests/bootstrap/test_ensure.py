@@ -136,6 +136,7 @@ def test_racing_errands_get_one_server(errands: Errands) -> None:
 
     assert len({found.beacon.pid for found in founds}) == 1
     assert len({found.credentials for found in founds}) == 1
+    assert [found.started for found in founds].count(True) == 1
 
 
 def test_a_home_that_cannot_be_written_does_not_stop_us(

@@ -8,7 +8,7 @@ from smartsim_bridge.bootstrap.launch import launch
 from smartsim_bridge.bootstrap.plan import Launch
 from smartsim_bridge.bootstrap.script import quote
 from smartsim_bridge.errors import LaunchFailed
-from smartsim_bridge.protocol.beacon import Beacon, Credentials, ready_line
+from smartsim_bridge.protocol.beacon import Beacon, Credentials, found_line, ready_line
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import BEACON, CREDENTIALS, NONCE, Head
 
@@ -28,7 +28,7 @@ def start(
     )
     whole = replace(step, **changes)  # type: ignore[arg-type]
     with head.shell(prelude=prelude) as shell:
-        return launch(shell, whole, journey=journey or Journey("me@login1"))
+        return launch(shell, whole, journey=journey or Journey("me@login1"))[:2]
 
 
 def test_the_ready_line_gives_beacon_and_credentials(head: Head) -> None:
@@ -46,6 +46,16 @@ def test_noise_around_the_ready_line_changes_nothing(head: Head) -> None:
     script = f"echo {quote(stale)}; printf 'motd'; {READY}; echo bye; echo warning >&2"
 
     assert start(head, script)[0] == BEACON
+
+
+@pytest.mark.parametrize(
+    ("said", "started"), [("motd", True), (found_line(NONCE), False), (found_line("other"), True)]
+)
+def test_a_server_that_was_found_was_not_started(head: Head, said: str, started: bool) -> None:
+    python = head.add_program("python3", f"echo {quote(said)}; {READY}")
+    step = Launch(python, f"{head.state}/far/far.pyz", ("127.0.0.1",), 0, str(head.state))
+    with head.shell() as shell:
+        assert launch(shell, step, journey=Journey("me@login1"))[2] is started
 
 
 def test_the_command_line_is_as_agreed(head: Head) -> None:

@@ -14,7 +14,9 @@ from smartsim_bridge.protocol.beacon import (
     beacon_name,
     credentials_name,
     find_ready_line,
+    found_line,
     ready_line,
+    says_found,
     state_directory,
 )
 
@@ -179,6 +181,14 @@ def test_ready_line_is_found_among_noise(keys: Credentials | None) -> None:
     stale = ready_line("old", replace(BEACON, pid=1), None)
     noise = f"Welcome!\r\n{stale}\nprompt$ {ready_line('n1', BEACON, keys)}\nBye"
     assert find_ready_line(noise, "n1") == (BEACON, keys)
+
+
+def test_found_line_counts_with_our_nonce_only() -> None:
+    ready = ready_line("n1", BEACON, KEYS)
+    assert says_found(f"motd\nprompt$ {found_line('n1')}\r\n{ready}\n", "n1")
+    assert find_ready_line(f"{found_line('n1')}\n{ready}\n", "n1") == (BEACON, KEYS)
+    for other in ("", found_line("n2"), found_line("n11"), ready):
+        assert not says_found(f"{other}\n{ready}\n", "n1")
 
 
 def test_ready_line_that_is_not_there_is_none() -> None:

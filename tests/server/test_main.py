@@ -17,7 +17,12 @@ from smartsim_bridge import __version__
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.stream_link import connect_unix
 from smartsim_bridge.links.zmq_link import connect_zmq
-from smartsim_bridge.protocol.beacon import Beacon, Credentials
+from smartsim_bridge.protocol.beacon import (
+    Beacon,
+    Credentials,
+    find_ready_line,
+    says_found,
+)
 from smartsim_bridge.protocol.messages import Hello, Start, Stop, Stopping, Welcome
 from smartsim_bridge.server.__main__ import main
 from tests.server.running import Fleet, is_running
@@ -69,6 +74,19 @@ def test_twenty_racing_starts_give_one_server(fleet: Fleet) -> None:
     found = {fleet.finish(*starter)[0] for starter in starters}
     assert len(found) == 1
     assert is_running(found.pop())
+
+
+def test_racing_starters_say_who_found_and_one_has_started(fleet: Fleet) -> None:
+    starters = [fleet.launch() for _ in range(5)]
+    said = [(process.communicate(timeout=30)[0], nonce) for process, nonce in starters]
+    beacons = set()
+    for text, nonce in said:
+        found = find_ready_line(text, nonce)
+        assert found is not None
+        beacons.add(found[0])
+    (beacon,) = beacons
+    fleet.adopt(beacon)
+    assert sorted(says_found(text, nonce) for text, nonce in said) == [False, *[True] * 4]
 
 
 def test_killed_server_is_followed_by_another(fleet: Fleet) -> None:
