@@ -10,6 +10,7 @@ same machine do not meet there.  Everything goes away with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -172,7 +173,8 @@ class Sshd:
     def kill_sessions(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ends the connections that are open, as a network that breaks would."""
         for pid in self.session_pids():
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # ended by itself just now
+                os.kill(pid, number)
 
     def session_pids(self) -> list[int]:
         """The processes of sshd that serve a connection each."""
