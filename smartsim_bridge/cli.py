@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     _add(verbs, "stop", _stop, "end the server and its commands")
     logs = _add(verbs, "logs", _logs, "show the server's log, also of one that died")
-    logs.add_argument("-n", "--lines", type=int, default=100, help="default 100")
+    logs.add_argument("-n", "--lines", type=_count, default=100, help="default 100")
     verbs.add_parser("demo", help="the main job on a head node brought along, or yours")
     return parser
 
@@ -88,6 +88,13 @@ def _add(
     parser.add_argument("-v", "--verbose", action="store_true", help="show each step")
     parser.set_defaults(act=act)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of lines")
+    return number
 
 
 def _keywords(options: argparse.Namespace) -> dict[str, Any]:

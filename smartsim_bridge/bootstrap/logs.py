@@ -31,4 +31,4 @@ def read_log(shell: Shell, *, lines: int, state_dir: str = "") -> str:
             host=shell.host,
             step="logs",
         )
-    return answer.text
+    return answer.text.strip("\n") + "\n"
