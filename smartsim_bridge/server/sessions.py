@@ -39,7 +39,7 @@ __all__ = ["Backlog", "Session"]
 GRACE_CLOSED, GRACE_LOST = 10.0, 60.0
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL
 
-MAX_RUNNING = 2048  # commands at once in one server; each takes a process and four descriptors
+MAX_RUNNING = 2048  # commands at once in one server; each takes a process and five descriptors
 
 _WAYS = {"stdin": (PIPE, NULL), "stdout": (PIPE, NULL), "stderr": (PIPE, NULL, TO_STDOUT)}
 
