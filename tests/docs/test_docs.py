@@ -90,7 +90,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_no_path_of_a_machine_and_no_registry_is_named(page: Path) -> None:
+def test_no_path_of_a_machine_is_named(page: Path) -> None:
     found = re.findall(
         r"/root\b|/work\b|/home/\w+|/Users/",
         page.read_text("utf-8"),
