@@ -15,6 +15,7 @@ from ..errors import CommandServerError, NoServer
 from ..settings import Settings
 from ..stages import StageListener
 from .blocking import Bridge
+from .portal import leave_portal
 
 __all__ = ["current_bridge", "init_command_server", "shutdown_command_server"]
 
@@ -125,6 +126,7 @@ def _say_goodbye() -> None:
     Nobody here is told: a daemon thread that still waits for a command would raise, and
     print its traceback into an interpreter that is being taken down, which aborts it.
     """
+    leave_portal()
     for bridge in list(_bridges):
         try:
             bridge.leave()

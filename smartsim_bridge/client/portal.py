@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from ..errors import BridgeClosed
 from .desk import LOOK_UP_SECONDS, Desk
 
-__all__ = ["Portal", "portal"]
+__all__ = ["Portal", "leave_portal", "portal"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._left_by: threading.Thread | None = None
         # The proactor loop of Windows cannot watch the descriptors of zmq sockets.
         is_windows = sys.platform == "win32"
         self._loop = asyncio.SelectorEventLoop() if is_windows else asyncio.new_event_loop()
@@ -45,6 +46,19 @@ class Portal:
     def is_ours(self) -> bool:
         """Whether its thread exists in this process: it does not in a forked child."""
         return self._pid == os.getpid()
+
+    def leave(self) -> None:
+        """The program ends, in this thread: every other one is a daemon with no time left.
+
+        What such a thread is told from now on it would print into an interpreter that is
+        being taken down, which aborts it; so it is told nothing, and waits for the end.
+        """
+        self._left_by = threading.current_thread()
+
+    def _hold_back(self) -> None:
+        ours = (self._left_by, self._thread)
+        if self._left_by is not None and threading.current_thread() not in ours:
+            threading.Event().wait()
 
     def call(self, work: Coroutine[Any, Any, T], desk: Desk | None = None) -> T:
         """The coroutine's result; Ctrl-C while waiting cancels it.
@@ -63,6 +77,7 @@ class Portal:
                 desk.serve()
             return _result(future)
         except BaseException:
+            self._hold_back()
             if not future.done():
                 self._cancel(future)
             raise
@@ -92,6 +107,8 @@ class Portal:
             self.post(lambda: abandon(made.result()) if made.exception() is None else None)
             self._settle()
             raise
+        if made.exception() is not None:
+            self._hold_back()
         return made.result()
 
     @property
@@ -104,6 +121,7 @@ class Portal:
 
     def _check(self) -> None:
         """Raises where nobody would ever answer."""
+        self._hold_back()
         if not self.is_ours:
             raise BridgeClosed("This bridge belongs to the parent process")
         if not self.can_wait:
@@ -151,3 +169,9 @@ def portal() -> Portal:
                 _portal = Portal()
             found = _portal
     return found
+
+
+def leave_portal() -> None:
+    """Tells this process's portal, if there is one, that the program ends."""
+    if _portal is not None and _portal.is_ours:
+        _portal.leave()

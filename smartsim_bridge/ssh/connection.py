@@ -255,6 +255,8 @@ def _exchange_keys(transport: paramiko.Transport, target: Target, way: _Way) -> 
 def _why_no_exchange(error: Exception | None) -> str:
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return f"the host speaks no algorithm that is safe: {error}"
+    if error is not None and isinstance(error.__context__, socket.timeout):
+        return "the host does not answer in time"  # paramiko's clock struck before ours
     if "banner" in str(error):
         return "what answers there does not speak SSH"
     return f"the host hung up: {str(error) or 'it closed the connection'}"

@@ -78,3 +78,20 @@ def test_wait_for_raises_what_the_beginning_raises() -> None:
 
     with pytest.raises(ValueError, match="as it is"):
         portal().wait_for(begin, lambda _: None)
+
+
+def test_after_leaving_other_threads_are_told_nothing_and_this_one_may_go_on() -> None:
+    """They would print it into an interpreter that is being taken down."""
+    left = Portal()
+    left.leave()
+    told: list[str] = []
+
+    def daemon() -> None:
+        left.call(double(1))
+        told.append("something")
+
+    thread = threading.Thread(target=daemon, daemon=True)
+    thread.start()
+    assert left.call(double(21)) == 42
+    assert thread.is_alive()
+    assert told == []
