@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..protocol.beacon import Beacon, Credentials
+from ..protocol.beacon import Beacon, Credentials, state_and_start
 
 __all__ = ["Sighting", "host_matches", "is_this_host", "sightings"]
 
@@ -101,6 +101,5 @@ def _process_start(pid: int) -> int:
     stat = _read(f"/proc/{pid}/stat")
     if not stat:
         return 0
-    # The name, in parentheses, may itself contain spaces and parentheses.
-    values = stat.rpartition(")")[2].split()
-    return -1 if values[0] == "Z" else int(values[19])
+    state, start = state_and_start(stat)
+    return -1 if state == "Z" else start

@@ -151,11 +151,8 @@ class _Climber:
     def _direct_choices(self, found: list[Sighting]) -> Iterator[tuple[str, Credentials | None]]:
         host, port = self._place.host, self._settings.port
         for one in found:
-            if (
-                one.beacon.host != host
-                and not host_matches(one.beacon, host)
-                and not (self._place.is_here and one.is_alive_here)
-            ):
+            is_ours = self._place.is_here and one.is_alive_here
+            if not is_ours and not host_matches(one.beacon, host):
                 continue
             for endpoint in reachable(one.beacon, host):
                 if port is None or endpoint.endswith(f":{port}"):

@@ -24,6 +24,7 @@ __all__ = [
     "found_line",
     "ready_line",
     "says_found",
+    "state_and_start",
     "state_directory",
 ]
 
@@ -118,6 +119,13 @@ def beacon_name(host: str, boot_id: str) -> str:
 def credentials_name(host: str, boot_id: str) -> str:
     """File name of the credentials beside `beacon_name`."""
     return f"{_safe(host)}-{_safe(boot_id)[:8]}.key"
+
+
+def state_and_start(stat: str) -> tuple[str, int]:
+    """State letter and start, in clock ticks since boot, in the text of /proc/PID/stat."""
+    # The name, in parentheses, may itself contain spaces and parentheses.
+    values = stat.rpartition(")")[2].split()
+    return values[0], int(values[19])
 
 
 def state_directory(home: str, chosen: str = "") -> str:

@@ -16,7 +16,7 @@ import socket
 import tempfile
 
 from ..errors import ServerStartFailed
-from ..protocol.beacon import Beacon, Credentials, beacon_name, credentials_name
+from ..protocol.beacon import Beacon, Credentials, beacon_name, credentials_name, state_and_start
 from .places import Places
 
 __all__ = ["BeaconFile", "Lock", "boot_id", "host_name", "process_start"]
@@ -166,8 +166,6 @@ def boot_id() -> str:
 def process_start(pid: int) -> int:
     """When a process began, in clock ticks since boot; 0 where it cannot be known."""
     try:
-        stat = _content(f"/proc/{pid}/stat")
+        return state_and_start(_content(f"/proc/{pid}/stat"))[1]
     except OSError:
         return 0
-    # The name, in parentheses, may itself contain spaces and parentheses.
-    return int(stat.rpartition(")")[2].split()[19])

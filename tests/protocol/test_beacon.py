@@ -17,6 +17,7 @@ from smartsim_bridge.protocol.beacon import (
     found_line,
     ready_line,
     says_found,
+    state_and_start,
     state_directory,
 )
 
@@ -209,3 +210,9 @@ def test_half_a_ready_line_is_none_or_a_value_error(length: int) -> None:
 def test_broken_ready_line_is_a_value_error(rest: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         find_ready_line(f"SMARTSIM-BRIDGE-READY n1 {rest}", "n1")
+
+
+def test_a_processs_name_does_not_disturb_its_state_and_start() -> None:
+    fields = ["S", *map(str, range(4, 22)), "4711", "23"]
+    for name in ("python3", "a) Z (b", ") 1 2 3"):
+        assert state_and_start(f"17 ({name}) {' '.join(fields)}") == ("S", 4711)
