@@ -91,7 +91,7 @@ LIMITS = (
         "wanted by the server, as far as the hard limit allows",
     ),
     (
-        "server.sessions",
+        "server.backlog",
         "MAX_RUNNING",
         "commands",
         "at once in one server, fewer where open files are limited",
@@ -225,7 +225,11 @@ def _fields(kind: type) -> list[str]:
 
 def _meaning(kind: type) -> str:
     """Its docstring, on one line."""
-    return " ".join((inspect.getdoc(kind) or "").split()).replace(" Since 1.", "")
+    return (
+        " ".join((inspect.getdoc(kind) or "").split())
+        .replace(" Since 1.", "")
+        .replace(" Since 2.", "")
+    )
 
 
 def _messages_of(kinds: tuple[type, ...]) -> str:

@@ -37,6 +37,10 @@ and step, what to try.  This module travels to the head and imports nothing of o
     +-- NoRungHeld                    every way to the head failed; each says why
     +-- LinkLost                      the link broke while something was under way
     |   +-- PeerMisbehaved            ... because what arrived breaks the protocol
+    |   +-- CommandLost               ... or its server did: what became of it is not known
+    +-- CommandGone                   there is nothing to attach to, or to read on
+    |   +-- NoSuchCommand             (LookupError) the server knows no such id
+    |   +-- CommandTaken              another client follows it now
     +-- BridgeClosed                  the bridge was closed, or belongs to another process
     +-- RequestRefused                the server will not do what was asked
     +-- ServerStartFailed             the server itself could not start
@@ -56,7 +60,10 @@ __all__ = [
     "BootstrapFailed",
     "BridgeClosed",
     "ClientKeyRefused",
+    "CommandGone",
+    "CommandLost",
     "CommandServerError",
+    "CommandTaken",
     "ConnectTimedOut",
     "ForwardingRefused",
     "HandshakeFailed",
@@ -74,6 +81,7 @@ __all__ = [
     "NoCredentials",
     "NoRungHeld",
     "NoServer",
+    "NoSuchCommand",
     "NoUsablePython",
     "NobodyListening",
     "NotCommandServer",
@@ -307,6 +315,23 @@ class LinkLost(CommandServerError):
 
 class PeerMisbehaved(LinkLost):
     """What arrived does not follow the protocol, so the link was cut."""
+
+
+class CommandLost(LinkLost):
+    """Whether it ran cannot be known, so it was not started again: look (squeue, sacct,
+    `smartsim-bridge ps`) before you submit it once more."""
+
+
+class CommandGone(CommandServerError):
+    """The command is not to be followed any more; `smartsim-bridge ps` lists those that are."""
+
+
+class NoSuchCommand(CommandGone, LookupError):
+    """Check the id with `smartsim-bridge ps`; a server forgets what ended long ago."""
+
+
+class CommandTaken(CommandGone):
+    """Another client attached to it and reads it now; attach again to take it back."""
 
 
 class BridgeClosed(CommandServerError):

@@ -32,7 +32,12 @@ def request(
     keep_env: tuple[str, ...],
     timeout: float | None = None,
     announce: bool = True,
-    **ways: str,
+    number: int = 0,
+    keep: bool | None = None,
+    grace: float | None = None,
+    stdin: str = PIPE,
+    stdout: str = PIPE,
+    stderr: str = PIPE,
 ) -> Start:
     """A Start with a new id.  Raises TypeError or ValueError for what is not to be said."""
     argv = _argv(args)
@@ -45,7 +50,12 @@ def request(
         keep_env=keep_env,
         timeout=_seconds(timeout),
         announce=announce,
-        **ways,
+        number=number,
+        keep=None if keep is None else bool(keep),
+        grace=_seconds(grace),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
     )
 
 

@@ -175,6 +175,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tuple[str, ...]": _strings,
     "dict[str, str]": _mapping,
     "str | None": _or_none(_string),
+    "bool | None": _or_none(_flag),
     "int | None": _or_none(_whole),
     "float | None": _or_none(_number),
 }

@@ -9,6 +9,10 @@ Numbers on the wire: byte offsets count from the start of one stream of one comm
 never wrap, so output and input can be acknowledged, deduplicated and replayed to the
 byte; `command` and `session` are ids that the client draws, so a request that is sent
 again is known again.
+
+A session outlives its link.  On a new link the client greets with the same session, says
+`Start` again for whatever it has not heard of, and `Attach` for the rest; the server goes
+on from there, and says `Lost` where it cannot know what became of a command.
 """
 
 from __future__ import annotations
@@ -18,28 +22,47 @@ from typing import Union
 
 __all__ = [
     "DEFAULT_HEARTBEAT",
+    "ENDED",
+    "EXITED",
+    "FAILED",
     "FROM_CLIENT",
     "FROM_SERVER",
     "KINDS",
+    "NEVER_HEARD_OF",
     "NULL",
     "OLDEST_PROTOCOL",
+    "OUTCOME_UNKNOWN",
+    "OUTPUT_GONE",
     "PIPE",
     "PROTOCOL_VERSION",
+    "RUNNING",
     "STDERR",
     "STDOUT",
     "TO_STDOUT",
+    "UNKNOWN",
+    "WAITING",
+    "Attach",
+    "Attached",
     "Bye",
+    "CommandsEnd",
+    "Detach",
+    "Detached",
+    "Entry",
     "Exited",
+    "Forget",
     "Hello",
     "Input",
     "InputTaken",
     "Inquiry",
+    "ListCommands",
+    "Lost",
     "Message",
     "Output",
     "OutputClosed",
     "OutputTaken",
     "Ping",
     "Pong",
+    "Queued",
     "Refusal",
     "Report",
     "Signal",
@@ -52,31 +75,45 @@ __all__ = [
     "Welcome",
 ]
 
-PROTOCOL_VERSION = 1
-OLDEST_PROTOCOL = 1  # the oldest that this code still speaks
+PROTOCOL_VERSION = 2  # 2: sessions that outlive their link
+OLDEST_PROTOCOL = 2  # the oldest that this code still speaks
 
 STDOUT, STDERR = 1, 2  # `stream` of Output: the usual file descriptors
 PIPE, NULL, TO_STDOUT = "pipe", "null", "stdout"  # where a stream of a command goes
 
-DEFAULT_HEARTBEAT = 5.0  # seconds between pings; three unanswered ones are a lost link
+DEFAULT_HEARTBEAT = 5.0  # seconds between pings
+
+# `state` of an Entry.
+WAITING, RUNNING, EXITED, ENDED, FAILED, UNKNOWN = (
+    "waiting", "running", "exited", "ended", "failed", "unknown",
+)  # fmt: skip
+
+# `reason` of Lost: what the server can say of a command that it does not have.
+NEVER_HEARD_OF, OUTCOME_UNKNOWN, OUTPUT_GONE = "never heard of", "outcome unknown", "output gone"
 
 
 @dataclass(frozen=True)
 class Hello:
     """Client's first word: which protocols it speaks, who it is, which session it means.
 
-    Since 1.  `session` is drawn by the client and kept over reconnects.
+    Since 1.  `session` is drawn by the client and kept over reconnects.  With `wish` "stop"
+    the server ends and says no more than a Refusal: any version understands that.
     """
 
     oldest: int
     newest: int
     version: str
     session: str
+    wish: str = ""
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """Server's answer to Hello: the protocol chosen, and who answers.  Since 1."""
+    """Server's answer to Hello: the protocol chosen, and who answers.  Since 1.
+
+    `resumed`: the session is known, with every request of it that ever came here.  Where it
+    is not, what the client asked before may have run, and must not be asked again.
+    """
 
     protocol: int
     version: str
@@ -100,10 +137,14 @@ class Refusal:
 class Start:
     """Run a command.  Since 1.
 
-    `command` is the client's id for it: said again while it runs, it starts nothing.  With
-    `shell`, argv[0] is a command line for /bin/sh and the rest are its arguments.
-    `env` is added to the server's own; `timeout` (seconds) ends the whole process group.
-    Without `announce` no Started is sent: a short command then costs one answer, not two.
+    `command` is the client's id for it; `number` counts the Starts of a session from 1.  Said
+    again it starts nothing: it is an Attach from the beginning.  With `shell`, argv[0] is a
+    command line for /bin/sh and the rest are its arguments.  `env` is added to the server's
+    own; `timeout` (seconds) ends the whole process group.  Without `announce` no Started is
+    sent: a short command then costs one answer, not two.
+
+    When its client is gone the command goes on with `keep`; else it ends after `grace`
+    seconds.  None: as the server does with such programs, and such an absence.
     """
 
     command: str
@@ -117,6 +158,17 @@ class Start:
     stderr: str = PIPE
     timeout: float | None = None
     announce: bool = True
+    number: int = 0
+    keep: bool | None = None
+    grace: float | None = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """So many run that this one waits for its turn, behind `ahead` others.  Since 2."""
+
+    command: str
+    ahead: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +256,105 @@ class Exited:
 
 
 @dataclass(frozen=True)
+class Attach:
+    """Follow a command that is there already, whoever started it.  Since 2.
+
+    The client has all output below the offsets and grants a window beyond them.  Answered
+    by Attached, or Lost; whoever followed it before is told Detached.
+    """
+
+    command: str
+    stdout: int = 0
+    stderr: int = 0
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What follows of the command, and from where.  Since 2.
+
+    Output begins at `stdout` and `stderr`, later than asked where earlier bytes were not
+    kept.  `signals` counts the Signal messages that were obeyed since it was first started
+    or attached to by this session; `pid` is 0 while it waits for its turn.
+    """
+
+    command: str
+    pid: int
+    stdout: int
+    stderr: int
+    stdin: int = 0
+    signals: int = 0
+    argv: tuple[str, ...] = ()
+    streams: tuple[str, ...] = (PIPE, PIPE, PIPE)  # the ways of stdin, stdout, stderr
+
+
+@dataclass(frozen=True)
+class Detach:
+    """The client lets go of the command and it goes on, as with `keep`.  Since 2."""
+
+    command: str
+
+
+@dataclass(frozen=True)
+class Detached:
+    """Another client follows the command now.  Since 2."""
+
+    command: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """The client has all that these commands had to say.  Since 2."""
+
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What became of the command cannot be told; `reason` is one of three words.  Since 2."""
+
+    command: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ListCommands:
+    """Which commands are there?  Answered by an Entry each, then CommandsEnd.  Since 2."""
+
+    request: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command that runs, waits or ended, of whatever client of this user.  Since 2.
+
+    Times in seconds since the epoch, head's clock; 0 where it has not come to that.
+    """
+
+    request: int
+    command: str
+    argv: tuple[str, ...]
+    state: str
+    pid: int = 0
+    code: int | None = None
+    signal: int | None = None
+    asked: float = 0.0
+    ended: float = 0.0
+    keep: bool = False
+    followed: bool = False  # a client follows it now
+    stdout: int = 0  # bytes it printed so far
+    stderr: int = 0
+    note: str = ""  # "paused: ...", or why it failed
+
+
+@dataclass(frozen=True)
+class CommandsEnd:
+    """That was the last Entry.  Since 2."""
+
+    request: int
+
+
+@dataclass(frozen=True)
 class Signal:
     """Send signal `number` to the command's whole process group.  Since 1."""
 
@@ -213,10 +364,11 @@ class Signal:
 
 @dataclass(frozen=True)
 class Terminate:
-    """End the command: SIGTERM to its group, SIGKILL after `grace` seconds.  Since 1."""
+    """End the command: a signal to its group, SIGKILL after `grace` seconds.  Since 1."""
 
     command: str
     grace: float
+    number: int = 15  # SIGTERM
 
 
 @dataclass(frozen=True)
@@ -237,11 +389,13 @@ class Report:
     started: float
     clients: int
     running: int
+    waiting: int = 0
     endpoints: tuple[str, ...] = ()
     log: str = ""
     python: str = ""
     zmq: str = ""
     why_no_zmq: str = ""
+    why_no_journal: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,11 +432,13 @@ class Bye:
 
 
 FromClient = Union[
-    Hello, Start, Input, OutputTaken, OutputClosed, Signal, Terminate, Inquiry, Stop, Ping, Bye
-]
+    Hello, Start, Attach, Detach, Forget, Input, OutputTaken, OutputClosed, Signal, Terminate,
+    Inquiry, ListCommands, Stop, Ping, Bye,
+]  # fmt: skip
 FromServer = Union[
-    Welcome, Refusal, Started, StartFailed, InputTaken, Output, Exited, Report, Stopping, Pong
-]
+    Welcome, Refusal, Queued, Started, StartFailed, Attached, Detached, Lost, InputTaken, Output,
+    Exited, Report, Entry, CommandsEnd, Stopping, Pong,
+]  # fmt: skip
 Message = Union[FromClient, FromServer]
 
 FROM_CLIENT: tuple[type, ...] = FromClient.__args__  # type: ignore[attr-defined]

@@ -33,11 +33,12 @@ from ..protocol.messages import (
     Stopping,
     Welcome,
 )
+from .backlog import MAX_RUNNING, Backlog
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
 from .commands import Surroundings
 from .exits import ExitWatch
 from .places import Places
-from .sessions import MAX_RUNNING, Backlog, Session
+from .sessions import Session
 from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
 BEACON_SECONDS = 60.0  # between two touches of the beacon
+MAX_RATE = 1000.0  # commands started per second, after a burst
 IDLE_HOURS = 12.0  # without client or command, then the server ends
 KILLED_SECONDS = 2.0  # for a killed command to be gone
 OWN_FILES = 64  # kept for sockets, links and the log
@@ -61,6 +63,12 @@ class ServerOptions:
     addresses: tuple[str, ...] = ("127.0.0.1",)
     port: int = 0
     idle_seconds: float = IDLE_HOURS * 3600
+    allow: tuple[str, ...] = ()  # programs; none named: all
+    audit: bool = False
+    max_commands: int = MAX_RUNNING
+    max_clients: int = MAX_LINKS
+    max_rate: float = MAX_RATE  # starts per second
+    nice: int = 5
 
 
 class Server:

@@ -65,7 +65,7 @@ def test_a_version_that_does_not_fit_is_told_at_once(
     monkeypatch.setattr("smartsim_bridge.client.talk.PROTOCOL_VERSION", 9)
     fault = fault_of()
     assert type(fault) is errors.VersionMismatch
-    assert "protocol 1-1" in fault.what
+    assert "protocol 2-2" in fault.what
     assert "smartsim-bridge stop" in fault.advice
 
 

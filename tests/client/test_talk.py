@@ -75,7 +75,7 @@ def test_another_refusal_is_told_in_its_words() -> None:
         run(greeted(Refusal("limit", "512 clients are connected already", "0.1")))
 
 
-@pytest.mark.parametrize("answer", [Bye(), Inquiry(1), Hello(1, 1, "0", "f" * 32)])
+@pytest.mark.parametrize("answer", [Bye(), Inquiry(1), Hello(2, 2, "0", "f" * 32)])
 def test_any_other_first_word_ends_it(answer: Message) -> None:
     with pytest.raises(LinkLost):
         run(greeted(answer))
@@ -145,7 +145,7 @@ def test_a_lost_link_is_told_to_everybody_who_waits() -> None:
 def test_a_message_that_breaks_the_rules_ends_the_talk() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        far.send(Welcome(1, VERSION, "head", 17))  # once was right
+        far.send(Welcome(2, VERSION, "head", 17))  # once was right
         await wait_until_async(lambda: talk.fault)
         await talk.close()
 

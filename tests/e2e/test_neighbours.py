@@ -55,7 +55,7 @@ def credentials(bridge: Bridge, head: Head) -> Credentials:
 
 def hello() -> list[list[str]]:
     """A greeting as our own client sends it."""
-    return [[frame.decode() for frame in codec.encode(Hello(1, 1, "0", "f" * 32))]]
+    return [[frame.decode() for frame in codec.encode(Hello(2, 2, "0", "f" * 32))]]
 
 
 # --- the TCP port -------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from smartsim_bridge.protocol.messages import Hello, Message
 __all__ = ["HELLO", "KINDS", "Recording", "all_from", "connected", "zmq_listener"]
 
 KINDS = ("memory", "stream", "unix", "zmq")
-HELLO = Hello(1, 1, "0.1", "s1")
+HELLO = Hello(2, 2, "0.1", "s1")
 
 
 class Recording:

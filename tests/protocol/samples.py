@@ -12,10 +12,11 @@ from smartsim_bridge.protocol.messages import Message
 __all__ = ["ONE_OF_EACH", "any_message"]
 
 ONE_OF_EACH: tuple[Message, ...] = (
-    messages.Hello(1, 1, "0.1", "s1"),
-    messages.Welcome(1, "0.1", "login1", 42),
+    messages.Hello(2, 2, "0.1", "s1"),
+    messages.Welcome(2, "0.1", "login1", 42),
     messages.Refusal("version", "too old", "0.1"),
     messages.Start("c1", ("echo", "a b"), env={"A": "1"}, keep_env=("SLURM_*",), timeout=2.5),
+    messages.Queued("c1", 3),
     messages.Started("c1", 4711),
     messages.StartFailed("c1", 2, "No such file or directory", "ehco"),
     messages.Input("c1", 0, payload=b"\x00\xff"),
@@ -24,6 +25,15 @@ ONE_OF_EACH: tuple[Message, ...] = (
     messages.OutputTaken("c1", 1, 3),
     messages.OutputClosed("c1", 1),
     messages.Exited("c1", 0, None),
+    messages.Attach("c1", 5, 0),
+    messages.Attached("c1", 4711, 5, 0, argv=("echo", "a b")),
+    messages.Detach("c1"),
+    messages.Detached("c1"),
+    messages.Forget(("c1", "c2")),
+    messages.Lost("c1", messages.OUTCOME_UNKNOWN, "the server was killed"),
+    messages.ListCommands(8),
+    messages.Entry(8, "c1", ("echo", "a b"), messages.ENDED, 4711, 0, asked=1.5, ended=2.5),
+    messages.CommandsEnd(8),
     messages.Signal("c1", 15),
     messages.Terminate("c1", 1.5),
     messages.Inquiry(7),
@@ -50,6 +60,7 @@ _VALUES: dict[str, st.SearchStrategy[object]] = {
     "str | None": st.none() | _TEXT,
     "int | None": st.none() | _WHOLE,
     "float | None": st.none() | _NUMBER,
+    "bool | None": st.none() | st.booleans(),
 }
 
 

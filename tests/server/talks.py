@@ -24,9 +24,10 @@ from smartsim_bridge.protocol.messages import (
     Started,
     StartFailed,
 )
+from smartsim_bridge.server.backlog import Backlog
 from smartsim_bridge.server.commands import Surroundings
 from smartsim_bridge.server.exits import ExitWatch
-from smartsim_bridge.server.sessions import Backlog, Session
+from smartsim_bridge.server.sessions import Session
 from tests.support.waiting import wait_until_async
 
 __all__ = ["Talk", "Told", "in_session"]

@@ -25,7 +25,7 @@ from tests.support.loops import run
 
 MALFORMED = 10_000
 GROWTH = 10 * 1024 * 1024
-HELLO = Hello(1, 1, "0.1", "s1")
+HELLO = Hello(2, 2, "0.1", "s1")
 SEED = 20240501
 
 pytestmark = pytest.mark.slow

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 
 
 async def greeted(link: Link) -> Talk:
-    link.send(Hello(1, 1, "0.1", "s1"))
+    link.send(Hello(2, 2, "0.1", "s1"))
     assert isinstance(await link.receive(), Welcome)
     return Talk(link)
 

@@ -20,6 +20,7 @@ from smartsim_bridge.links import zmq_listener
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.stream_link import connect_unix
 from smartsim_bridge.protocol.messages import (
+    PROTOCOL_VERSION,
     Bye,
     Hello,
     Inquiry,
@@ -40,7 +41,7 @@ from tests.server.talks import Talk
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
-HELLO = Hello(1, 1, "0.1", "s1")
+HELLO = Hello(2, 2, "0.1", "s1")
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_second_hello_costs_the_link_and_the_session(places: Places, later: obje
     run(talk())
 
 
-@pytest.mark.parametrize("newest", [1, 2, 99])
+@pytest.mark.parametrize("newest", [2, 3, 99])
 def test_newest_common_protocol_is_spoken(places: Places, newest: int) -> None:
     async def talk() -> None:
         async with serving(places):
@@ -215,13 +216,13 @@ def test_newest_common_protocol_is_spoken(places: Places, newest: int) -> None:
             link.send(Hello(1, newest, "9.9", "s1"))
             answer = await link.receive()
             assert isinstance(answer, Welcome)
-            assert answer.protocol == 1
+            assert answer.protocol == PROTOCOL_VERSION
             await link.close()
 
     run(talk())
 
 
-@pytest.mark.parametrize(("oldest", "newest"), [(2, 3), (0, 0), (-5, -1)])
+@pytest.mark.parametrize(("oldest", "newest"), [(99, 100), (1, 1), (-5, -1)])
 def test_no_common_protocol_is_refused(places: Places, oldest: int, newest: int) -> None:
     async def talk() -> None:
         async with serving(places):

@@ -64,7 +64,7 @@ async def talk_by_hand() -> tuple[Talk, Link]:
     """A talk whose server is the test: it holds the other end of the link."""
     near, far = memory_links()
     opening = Talk.open(near, session="f" * 32, version=VERSION, timeout=5.0)
-    far.send(Welcome(1, VERSION, "head", 17))
+    far.send(Welcome(2, VERSION, "head", 17))
     talk = await opening
     assert isinstance(await far.receive(), Hello)
     return talk, far
