@@ -1,30 +1,107 @@
-"""How many commands run at once, and who waits for a turn.
+"""How many commands run at once, how fast they start, and who waits for a turn.
 
-Each takes a process and five descriptors of a host that others use too.  Knows that a
-command can be started, not what it is or whose.
+Each takes a process and five descriptors of a host that others use too, so there are
+bounds: on those that run, on those that wait, on starts per second, and, where the server
+is told so, on those of one client.  Clients with waiting commands take turns: a thousand
+of one do not hold up the one of another.  At idle no timer runs.
+
+Knows that a command can be started, not what it is; `owner` is whatever tells clients apart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import time
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
-from .commands import Command
-
-__all__ = ["MAX_RUNNING", "Backlog"]
+__all__ = ["MAX_RATE", "MAX_RUNNING", "MAX_WAITING", "Backlog", "Pace", "QueueFull", "Startable"]
 
 MAX_RUNNING = 2048  # in one server, whatever its limit of open files
+MAX_WAITING = 10_000  # a request and its input, some KiB each: tens of MB at the very worst
+MAX_RATE = 1000.0  # starts per second; the fastest client reaches it only with nothing to run
+BURST_SECONDS = 2.0  # what may start at once after a rest: as much as the rate gives in that time
+SHORTEST_WAIT = 0.005  # seconds; a wake-up for each of a thousand starts helps nobody
+
+
+class Startable(Protocol):
+    """What waits here.  The backlog starts it; who ends the server ends all `commands`."""
+
+    def start(self) -> None:
+        """Its turn has come; it may `leave` from within."""
+
+    def terminate(self, grace: float) -> None:
+        """Ends it, or sees to it that it never starts."""
+
+    def kill(self) -> None:
+        """Ends it now."""
+
+
+class QueueFull(OSError):
+    """So many wait already that one more is refused; EAGAIN, as the system says it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(errno.EAGAIN, f"the queue of {limit} is full")
+
+
+class Pace:
+    """How many starts per second: a bucket of tokens, filled by time.  Pure: told the time."""
+
+    def __init__(self, rate: float, burst: float | None = None) -> None:
+        self._rate = rate
+        self._burst = max(1.0, rate * BURST_SECONDS if burst is None else burst)
+        self._tokens = self._burst
+        self._filled = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Whether one may start now; it counts as started then."""
+        if now > self._filled:
+            self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+            self._filled = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def seconds(self) -> float:
+        """How long after the last `take` the next one may start."""
+        return max(0.0, (1.0 - self._tokens) / self._rate)
 
 
 class Backlog:
-    """Lets so many commands run at once, and holds the others in order of arrival."""
+    """Lets so many commands run at once, and holds the others until their turn.
 
-    def __init__(self, limit: int = MAX_RUNNING) -> None:
+    `limit_each` bounds those of one owner; None is nobody's bound.  Times are seconds.
+    """
+
+    def __init__(
+        self,
+        limit: int = MAX_RUNNING,
+        *,
+        limit_each: int | None = None,
+        most_waiting: int = MAX_WAITING,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limit = limit
+        self._limit_each = limit_each
+        self._most_waiting = most_waiting
+        self._pace = pace or Pace(MAX_RATE)
+        self._clock = clock
         self.is_closed = False  # the server ends: nothing more is started
-        self._running: set[Command] = set()
-        self._waiting: dict[Command, None] = {}
+        self._running: dict[Startable, Hashable] = {}  # and whose it is
+        self._waiting: dict[Startable, Hashable] = {}
+        # The same that wait, by owner: those whose turn may come, the next first, and those
+        # that have as many running as one may have.  No row is empty.
+        self._rows: dict[Hashable, dict[Startable, None]] = {}
+        self._held: dict[Hashable, dict[Startable, None]] = {}
+        self._running_of: dict[Hashable, int] = {}  # counted only where there is a bound
         self._is_filling = False
+        self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
+
+    # --- questions
 
     @property
     def running(self) -> int:
@@ -32,9 +109,31 @@ class Backlog:
         return len(self._running)
 
     @property
-    def commands(self) -> list[Command]:
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    @property
+    def commands(self) -> list[Startable]:
         """All that wait or run, of clients that are here and of those that are gone."""
         return [*self._waiting, *self._running]
+
+    def is_waiting(self, command: Startable) -> bool:
+        """Whether it was admitted and its turn has not come."""
+        return command in self._waiting
+
+    def position(self, command: Startable) -> int:
+        """How many must end before it starts, as things are now; others may take turns.
+
+        0 where it runs, is not known here, or where nothing but the rate holds it.
+        """
+        if command not in self._waiting:
+            return 0
+        owner = self._waiting[command]
+        if owner in self._held:
+            mine = self._held[owner]
+            return max(1, _index(mine, command) + 1 - self._room_of(owner))
+        return max(0, self._turns_before(command, owner) + 1 - self._limit + len(self._running))
 
     async def wait_empty(self, seconds: float) -> None:
         """Returns when nothing runs any more, at the latest after `seconds`."""
@@ -42,18 +141,42 @@ class Backlog:
             self._emptied = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
 
-    def admit(self, command: Command) -> None:
-        """Starts the command now, or when another one has ended."""
-        if len(self._running) >= self._limit:
-            self._waiting[command] = None
-            return
-        self._running.add(command)
-        command.start()
+    # --- coming and going
 
-    def leave(self, command: Command) -> None:
+    def admit(self, command: Startable, owner: Hashable = None) -> int:
+        """Starts the command, now or at its turn; gives its `position`.
+
+        Raises QueueFull, and then knows nothing of the command.
+        """
+        if (
+            not self._rows
+            and len(self._running) < self._limit
+            and not self._is_bound(owner)
+            and self._pace.take(self._clock())
+        ):
+            self._start(command, owner)
+            return 0
+        if len(self._waiting) >= self._most_waiting:
+            raise QueueFull(self._most_waiting)
+        self._waiting[command] = owner
+        rows = self._held if self._is_bound(owner) else self._rows
+        rows.setdefault(owner, {})[command] = None
+        self._turn()
+        return self.position(command)
+
+    def leave(self, command: Startable) -> None:
         """The command is over, or is no longer wanted."""
-        self._waiting.pop(command, None)
-        self._running.discard(command)
+        if command in self._running:
+            self._let_go(self._running.pop(command))
+        elif command in self._waiting:
+            self._withdraw(command, self._waiting.pop(command))
+        self._turn()
+        if not self._running and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    # --- whose turn it is
+
+    def _turn(self) -> None:
         # One that fails to start leaves from within its start: without the flag, a long row
         # of them would be as deep a recursion.
         if not self._is_filling:
@@ -62,12 +185,82 @@ class Backlog:
                 self._fill()
             finally:
                 self._is_filling = False
-        if not self._running and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._limit and not self.is_closed:
-            following = next(iter(self._waiting))
-            del self._waiting[following]
-            self._running.add(following)
-            following.start()
+        while self._rows and len(self._running) < self._limit and not self.is_closed:
+            if not self._pace.take(self._clock()):
+                self._wake_later()
+                return
+            self._start_next()
+
+    def _start_next(self) -> None:
+        owner, row = next(iter(self._rows.items()))
+        command = next(iter(row))
+        del self._waiting[command], row[command], self._rows[owner]
+        if row:
+            self._rows[owner] = row  # behind the others
+        self._start(command, owner)
+
+    def _start(self, command: Startable, owner: Hashable) -> None:
+        self._running[command] = owner
+        if self._limit_each is not None:
+            self._running_of[owner] = self._running_of.get(owner, 0) + 1
+            if owner in self._rows and self._is_bound(owner):
+                self._held[owner] = self._rows.pop(owner)
+        command.start()
+
+    def _let_go(self, owner: Hashable) -> None:
+        if self._limit_each is None:
+            return
+        self._running_of[owner] -= 1
+        if not self._running_of[owner]:
+            del self._running_of[owner]
+        if owner in self._held and not self._is_bound(owner):
+            self._rows[owner] = self._held.pop(owner)
+
+    def _withdraw(self, command: Startable, owner: Hashable) -> None:
+        rows = self._rows if owner in self._rows else self._held
+        del rows[owner][command]
+        if not rows[owner]:
+            del rows[owner]
+        if not self._rows and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_bound(self, owner: Hashable) -> bool:
+        """Whether as many of this owner run as one may have."""
+        return self._limit_each is not None and owner is not None and self._room_of(owner) <= 0
+
+    def _room_of(self, owner: Hashable) -> int:
+        return (self._limit_each or 0) - self._running_of.get(owner, 0)
+
+    def _turns_before(self, command: Startable, owner: Hashable) -> int:
+        mine = self._rows[owner]
+        before, others = _index(mine, command), 0
+        turn = before + 1  # those whose turn is sooner have had one more
+        for row in self._rows.values():
+            if row is mine:
+                turn = before
+            else:
+                others += min(len(row), turn)
+        return before + others
+
+    # --- the clock
+
+    def _wake_later(self) -> None:
+        if self._timer is None:
+            seconds = max(SHORTEST_WAIT, self._pace.seconds())
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._turn()
+
+    def __repr__(self) -> str:
+        return f"<Backlog: {len(self._running)} run, {len(self._waiting)} wait>"
+
+
+def _index(row: dict[Startable, None], command: Startable) -> int:
+    if next(reversed(row)) is command:
+        return len(row) - 1  # it came just now: the usual question
+    return list(row).index(command)
