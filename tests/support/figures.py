@@ -45,7 +45,8 @@ class Figures:
         assert row in ROWS, f"there is no row {row}"
         known = self.rows.setdefault(row, {})
         for name, number in numbers.items():
-            known[name] = max(known.get(name, number), _rounded(number))
+            told = _rounded(number)
+            known[name] = max(known.get(name, told), told)
 
     def write(self, path: Path) -> None:
         """Adds them to what the file has, sorted, so that a difference can be read."""
