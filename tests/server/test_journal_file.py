@@ -149,6 +149,7 @@ RUBBISH = [
     b'["started","nobody",1,1]',
     b'["started","runs",-1,1]',
     b'["forget",["nobody"]]',
+    b'["record","x","s",1,[],true,1.0,0,0,"dancing",0.0,null,null,false,0,"","","","",false]',
     b'["ended","runs",0,null,false,1.0,"?",""]',
     b'["ended","runs",0,null,false,1.0,"AB=C",""]',
     b'["ended","runs","0",null,false,1.0,"",""]',
@@ -192,6 +193,14 @@ def test_end_that_is_no_part_of_a_line_makes_all_worthless(
     assert_begun_anew(path, caplog)
 
 
+def test_file_that_was_never_a_journal_is_kept_for_people(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(b"rubbish")
+    assert_begun_anew(path, caplog)
+    assert path.with_name(f"{path.name}.broken").read_bytes() == b"rubbish"
+
+
 def test_huge_file_is_not_read(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +225,7 @@ def test_failed_writing_anew_leaves_what_was_there(
     file = JournalFile(str(path))
     file.replace([["session", "s", 1]])
     before = path.read_bytes()
+    descriptors = set(os.listdir("/proc/self/fd"))
 
     def refuse(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -227,6 +237,7 @@ def test_failed_writing_anew_leaves_what_was_there(
                 file.replace([["session", "t", 1]])
         assert os.listdir(path.parent) == [path.name]
         assert path.read_bytes() == before
+        assert set(os.listdir("/proc/self/fd")) == descriptors
     file.close()
 
 
