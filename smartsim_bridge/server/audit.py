@@ -5,10 +5,10 @@ it proves nothing against the user.  Environments are never recorded; arguments 
 is why nobody has an audit without asking.  JSON in ASCII keeps control characters out.
 
     {"event": "start", "time": ..., "uid", "user", "session", "peer", "client", "command",
-     "pid", "argv", "cwd"}           the process runs
-    {"event": "end", "time", "command", "session", "code" | "signal" | "error", "seconds"}
-    {"event": "refused", ... as start, "why"}       it was asked for and not run
-    {"event": "missed", "time", "since", "lines"}   so many could not be written
+     "argv", "cwd", "pid"}                             the process runs
+    {"event": "end", "time", "command", "session", "code" | "signal", "seconds"}
+    {"event": "failed", ... as start, "errno", "why"}  asked for, refused or never started
+    {"event": "missed", "time", "since", "lines"}      so many could not be written
 
 Must not know how commands run; never fails: a full disk costs lines, not commands.
 """
@@ -19,7 +19,8 @@ import json
 import logging
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -45,52 +46,57 @@ class Caller:
 
 
 class Audit:
-    """The lines of one server."""
+    """The lines of one server; without a path none are kept."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
-        self._file = RotatedFile(path, MAX_BYTES, KEPT)
+        self._clock = clock
+        self._file = RotatedFile(path, MAX_BYTES, KEPT) if path else None
         self._uid = os.getuid()
         self._user = _user_name(self._uid)
+        # Who asked for those that are not over: it may be gone when they start or end.
+        self._callers: dict[str, tuple[Caller, Start]] = {}
+        self._began: dict[str, float] = {}  # when, by the clock
         self._missed = 0
         self._missed_since = ""
 
-    def began(self, caller: Caller, request: Start, pid: int) -> None:
+    def asked(self, caller: Caller, request: Start) -> None:
+        """Remembers it; the line is written when it is known what becomes of it."""
+        if self._file is not None:
+            self._callers[request.command] = caller, request
+
+    def began(self, command: str, pid: int) -> None:
         """The command runs as process `pid`."""
-        self._write("start", {**self._asked(caller, request), "pid": pid})
+        if command in self._callers:
+            self._began[command] = self._clock()
+            self._write("start", {**self._told(*self._callers[command]), "pid": pid})
 
-    def ended(
-        self,
-        caller: Caller,
-        command: str,
-        *,
-        seconds: float,
-        code: int | None = None,
-        signal: int | None = None,
-        error: str = "",
-    ) -> None:
-        """It is over, `seconds` after it began: by a code, by a signal, or it never ran."""
-        how: dict[str, object] = {"code": code}
-        if error:
-            how = {"error": error}
-        elif signal is not None:
-            how = {"signal": signal}
-        whose = {"command": command, "session": caller.session[:SHORT_ID]}
-        self._write("end", {**whose, **how, "seconds": round(seconds, 3)})
+    def ended(self, command: str, code: int | None, signal: int | None) -> None:
+        """It ran and is over, by a code or a signal."""
+        if command in self._callers:
+            caller, _ = self._callers.pop(command)
+            now = self._clock()
+            seconds = now - self._began.pop(command, now)
+            fields: dict[str, object] = {"command": command, "session": _short(caller)}
+            fields.update({"code": code} if signal is None else {"signal": signal})
+            self._write("end", {**fields, "seconds": round(seconds, 3)})
 
-    def refused(self, caller: Caller, request: Start, why: str) -> None:
-        """It was asked for and will not be run."""
-        self._write("refused", {**self._asked(caller, request), "why": why})
+    def failed(self, command: str, errno: int, why: str) -> None:
+        """It was refused, given up while it waited, or could not be started."""
+        if command in self._callers:
+            told = self._told(*self._callers.pop(command))
+            self._write("failed", {**told, "errno": errno, "why": why})
 
     def close(self) -> None:
         """Lets go of the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _asked(self, caller: Caller, request: Start) -> dict[str, object]:
+    def _told(self, caller: Caller, request: Start) -> dict[str, object]:
         told = {
             "uid": self._uid,
             "user": self._user,
-            "session": caller.session[:SHORT_ID],
+            "session": _short(caller),
             "peer": caller.peer,
             "client": caller.version,
             "command": request.command,
@@ -105,6 +111,7 @@ class Audit:
         if self._missed:
             since = {"since": self._missed_since, "lines": self._missed}
             line = _line({"event": "missed", "time": now, **since}) + line
+        assert self._file is not None
         try:
             self._file.write(line)
         except OSError as failed:
@@ -122,6 +129,10 @@ class Audit:
         if self._missed:
             log.info("%s is written again; %s lines were missed", self._path, self._missed)
             self._missed = 0
+
+
+def _short(caller: Caller) -> str:
+    return caller.session[:SHORT_ID]
 
 
 def _shortened(argv: Sequence[str]) -> list[str]:
