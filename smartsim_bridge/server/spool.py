@@ -201,7 +201,7 @@ class Kept:
     def drop_below(self, offset: int) -> None:
         """Bytes below `offset` are not needed any more.
 
-        Only whole files and chunks go, so `base` may stay a little below.
+        Only whole files go, so `base` may stay a little below.
         """
         if offset <= self.base:
             return
@@ -215,6 +215,7 @@ class Kept:
                 self._forget(len(self._chunks))
             else:
                 self._forget(bisect_right(self._starts, offset) - 1)
+                self._cut(offset)
         self.base = segments[0].start if segments else self._fresh
 
     def trim(self, quota: int, below: int) -> None:
@@ -288,6 +289,14 @@ class Kept:
             del self._chunks[:count], self._starts[:count]
             self._spool.in_memory -= fresh - self._fresh
             self._fresh = fresh
+
+    def _cut(self, offset: int) -> None:
+        """Shortens the oldest chunk: what is acknowledged must not count against the share."""
+        skip = offset - self._fresh
+        if skip:
+            self._chunks[0] = self._chunks[0][skip:]
+            self._starts[0] = self._fresh = offset
+            self._spool.in_memory -= skip
 
     def _piece_end(self, offset: int) -> int:
         """The end of the file or chunk that byte `offset` - 1 is in."""
