@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -18,11 +19,14 @@ from typing import Optional
 from .. import __version__
 from ..errors import CommandServerError, ServerAlreadyRuns
 from ..protocol.beacon import Beacon, Credentials, found_line, ready_line
+from .allowance import is_program_name
+from .backlog import MAX_RATE, MAX_RUNNING
 from .beacon_file import host_name
 from .detach import detached
 from .logbook import open_logbook
+from .manners import DEFAULT_NICE, MOST_NICE, take_back_seat
 from .places import STATE_VARIABLE, Places, choose_places
-from .serve import IDLE_HOURS, Server, ServerOptions
+from .serve import IDLE_HOURS, MAX_LINKS, Server, ServerOptions
 
 __all__ = ["main"]
 
@@ -73,6 +77,71 @@ def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
         metavar="HOURS",
         help="end after so long without client and command (default %(default)g)",
     )
+    _add_limits(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """What somebody who looks after the host may want bounded, or recorded."""
+    limits = parser.add_argument_group("limits, and a record")
+    limits.add_argument(
+        "--allow",
+        action="append",
+        type=_program,
+        metavar="NAME",
+        help="run this program and no other, may be repeated; no boundary: sbatch runs any script",
+    )
+    limits.add_argument(
+        "--audit", action="store_true", help="record who ran what in logs/HOST.audit"
+    )
+    for option, default, what in (
+        ("--max-commands", MAX_RUNNING, "commands that run at once; more wait"),
+        ("--max-clients", MAX_LINKS, "clients at once; more are refused"),
+    ):
+        limits.add_argument(
+            option, type=_count, default=default, metavar="N", help=f"{what} (default {default})"
+        )
+    limits.add_argument(
+        "--max-rate",
+        type=_rate,
+        default=MAX_RATE,
+        metavar="N",
+        help="commands started per second, after a burst; more wait (default %(default)g)",
+    )
+    limits.add_argument(
+        "--nice",
+        type=_nice,
+        default=DEFAULT_NICE,
+        metavar="N",
+        help=f"priority, 0 (as it is) to {MOST_NICE} (lowest); commands inherit it "
+        "(default %(default)s)",
+    )
+
+
+def _program(text: str) -> str:
+    if not is_program_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no bare name of a program")
+    return text
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than one")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"{text} per second is no rate")
+    return number
+
+
+def _nice(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MOST_NICE:
+        raise argparse.ArgumentTypeError(f"{number} is not in 0 to {MOST_NICE}")
+    return number
 
 
 def _port(text: str) -> int:
@@ -121,7 +190,19 @@ def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
 def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
     places = choose_places(os.environ, arguments.state_dir)
     addresses = tuple(dict.fromkeys(arguments.addr or ["127.0.0.1"]))
-    options = ServerOptions(__version__, addresses, arguments.port, arguments.idle_exit * 3600)
+    options = ServerOptions(
+        __version__,
+        addresses,
+        arguments.port,
+        arguments.idle_exit * 3600,
+        allow=tuple(dict.fromkeys(arguments.allow or ())),
+        audit=arguments.audit,
+        max_commands=arguments.max_commands,
+        max_clients=arguments.max_clients,
+        max_rate=arguments.max_rate,
+        nice=arguments.nice,
+    )
+    take_back_seat(options.nice)  # here: libzmq's threads inherit it, and so must come later
     return Server(options, places, os.environ), places
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 __all__ = ["MAX_RATE", "MAX_RUNNING", "MAX_WAITING", "Backlog", "Pace", "QueueFull", "Startable"]
 
 MAX_RUNNING = 2048  # in one server, whatever its limit of open files
-MAX_WAITING = 10_000  # a request and its input, some KiB each: tens of MB at the very worst
+MAX_WAITING = 10_000  # usual ones take 4 KiB each; loops of users are shorter
 MAX_RATE = 1000.0  # starts per second; the fastest client reaches it only with nothing to run
 BURST_SECONDS = 2.0  # what may start at once after a rest: as much as the rate gives in that time
 SHORTEST_WAIT = 0.005  # seconds; a wake-up for each of a thousand starts helps nobody
