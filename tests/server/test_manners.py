@@ -87,8 +87,8 @@ def resident(pid: int) -> int:
     return int(status(Path(f"/proc/{pid}"))["VmRSS"].split()[0]) * 1024
 
 
-async def greeted(link: Link) -> Talk:
-    link.send(Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "0.1", "s1"))
+async def greeted(link: Link, session: str = "s1") -> Talk:
+    link.send(Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "0.1", session))
     assert isinstance(await link.receive(), Welcome)
     return Talk(link)
 
@@ -120,11 +120,12 @@ def test_server_that_has_worked_comes_to_rest_again(fleet: Fleet) -> None:
     beacon, keys = fleet.start()
 
     async def work() -> None:
-        for connect in (by_socket, by_zmq):
-            client = await greeted(await connect(beacon, keys))
-            for _ in range(10):
-                assert (await client.run("echo", "hello")).out == b"hello\n"
-            await client.close()
+        idle = await greeted(await by_socket(beacon, keys), "s2")
+        client = await greeted(await by_zmq(beacon, keys))
+        for _ in range(20):
+            assert (await client.run("echo", "hello")).out == b"hello\n"
+        await client.close()
+        await idle.close()
 
     run(work())
     # The sweep for silent links runs once more after the last one has left.
