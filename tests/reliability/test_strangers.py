@@ -15,6 +15,7 @@ import socket
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +27,10 @@ from smartsim_bridge import CommandServerError, init_command_server
 from smartsim_bridge.links.zmq_link import connect_zmq
 from smartsim_bridge.protocol.beacon import Beacon, Credentials, find_ready_line
 from smartsim_bridge.protocol.framing import pack
+from smartsim_bridge.protocol.messages import OLDEST_PROTOCOL, PROTOCOL_VERSION, Hello
 from tests.server.running import Fleet, is_running
 from tests.server.talks import Talk
 from tests.server.test_hostile_clients import (
-    HELLO,
     answers,
     bad_frames,
     dealer,
@@ -74,7 +75,8 @@ async def _probe(beacon: Beacon, keys: Credentials) -> float:
     """Seconds for a new client to connect, greet, run a command and have its output."""
     began = time.monotonic()
     link = await connect_zmq(beacon.endpoints[0], keys, timeout=PROBE_SECONDS)
-    link.send(HELLO)
+    # A session of its own: one that is greeted twice is a client that came back.
+    link.send(Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, "0.1", uuid.uuid4().hex))
     await link.receive()
     client = Talk(link)
     assert (await client.run("echo", "on")).out == b"on\n"
