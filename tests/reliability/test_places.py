@@ -197,10 +197,10 @@ def _client_through_jumps(clock: Path, *words: str) -> float:
         assert client.stdin is not None
         assert client.stdout is not None
         assert client.stdout.readline() == "ready\n", client.communicate()[1]
-        for offset in (0, DAY, -DAY, 365 * DAY, 0):
+        for offset in (DAY, -DAY, 365 * DAY, 0):
             clock.write_text(str(offset), "ascii")
             # Past the next keepalive, so that it falls into the new time.
-            settled = time.monotonic() + 1.5
+            settled = time.monotonic() + 1.2
             wait_until(lambda end=settled: time.monotonic() > end, 5)  # type: ignore[misc]
             client.stdin.write(f"{offset}\n")
             client.stdin.flush()
