@@ -32,28 +32,43 @@ __all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket", "pe
 # asyncio accepts as many in one turn, each with buffers of its own: no more than needed.
 _BACKLOG = 64
 _BUSY_SECONDS, _BUSY_PAUSE = 5.0, 0.01  # for a server that has that many waiting
+# Connections that have not said anything yet, some 8 KiB each.  Of more than so many the oldest
+# are cut: who means to speak does so at once, but a busy host may take a moment for it, and
+# with a quarter of these an honest client was cut in a flood.
+MAX_QUIET = 1024
+FIRST_LIMIT = 4 * 1024  # of the first message, a Hello of some hundred bytes
+# Read at a time, into one place for all that a listener accepted: with a piece of memory for
+# each read, a thousand connections that say too much left the heap full of holes.
+READ_SIZE = 256 * 1024
 _CLOSE_SECONDS = 2.0  # for what was sent to leave; a peer that does not read gets no more
 
 
-class StreamLink(asyncio.Protocol, Link):
+class StreamLink(asyncio.BufferedProtocol, Link):
     """One connected byte stream."""
 
-    def __init__(self, peer: str, on_connected: Callable[[StreamLink], None] | None = None) -> None:
+    def __init__(self, peer: str, listener: StreamListener | None = None) -> None:
         self.info = LinkInfo("stream", peer)
         self.mailbox = Mailbox()
-        self._cutter = framing.Cutter()
-        self._on_connected = on_connected
+        self._cutter = framing.Cutter() if listener is None else framing.Cutter(FIRST_LIMIT)
+        self._read = memoryview(bytearray(READ_SIZE)) if listener is None else listener.read
+        self._listener = listener
+        self._is_quiet = listener is not None
         self._transport: asyncio.Transport | None = None
         self._gone = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._on_connected is not None:
-            self._on_connected(self)
+        if self._listener is not None:
+            self._listener.connected(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for frames in self._cutter.feed(data):
+            for frames in self._cutter.feed(self._read[:nbytes]):
+                if self._is_quiet:
+                    self._end_quiet()
                 self.mailbox.put(codec.decode(frames))
         except PeerMisbehaved as fault:
             self.cut(fault)
@@ -61,6 +76,7 @@ class StreamLink(asyncio.Protocol, Link):
     def connection_lost(self, exc: Exception | None) -> None:
         why = f": {exc}" if exc else ""
         self.mailbox.close(LinkLost(f"The peer closed the connection{why}", host=self.info.peer))
+        self._release()
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -86,7 +102,19 @@ class StreamLink(asyncio.Protocol, Link):
 
     def cut(self, fault: LinkLost) -> None:
         self.mailbox.close(fault)
+        self._release()
         self._abort()
+
+    def _end_quiet(self) -> None:
+        self._is_quiet = False
+        if self._listener is not None:
+            self._listener.spoke(self)
+
+    def _release(self) -> None:
+        """Nothing more is read.  What remains may wait long for the collector of cycles."""
+        self._cutter.clear()
+        if self._is_quiet:
+            self._end_quiet()
 
     def _abort(self) -> None:
         # A transport that is closed already, after a last flush, fails at abort().
@@ -101,6 +129,8 @@ class StreamListener:
         self._on_link = on_link
         self._server: asyncio.AbstractServer | None = None
         self._path = ""
+        self.read = memoryview(bytearray(READ_SIZE))  # of each read, until it is cut into messages
+        self._quiet: dict[StreamLink, None] = {}  # in the order in which they came
 
     async def listen(self, path: str) -> None:
         """Binds `path`, in a directory that the caller checked; raises OSError.
@@ -121,14 +151,23 @@ class StreamListener:
         self._server = await loop.create_unix_server(self._accept, sock=listening, backlog=_BACKLOG)
 
     def _accept(self) -> StreamLink:
-        return StreamLink("unix socket", self._connected)
+        return StreamLink("unix socket", self)
 
-    def _connected(self, link: StreamLink) -> None:
+    def connected(self, link: StreamLink) -> None:
+        """A connection was made; who is at its other end is looked at first."""
         uid = link.peer_uid()
         if uid not in (None, os.getuid()):
             link.cut(PeerMisbehaved(f"uid {uid} connected to a socket of uid {os.getuid()}"))
             return
+        self._quiet[link] = None
         self._on_link(link)
+        if len(self._quiet) > MAX_QUIET:
+            oldest = next(iter(self._quiet))
+            oldest.cut(LinkLost("It said nothing while many others came"))
+
+    def spoke(self, link: StreamLink) -> None:
+        """Its first message came, or its end."""
+        self._quiet.pop(link, None)
 
     async def close(self) -> None:
         """Stops listening and removes the socket; links live on."""

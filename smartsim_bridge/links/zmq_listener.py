@@ -2,22 +2,26 @@
 
 Exactly one client key is let in, and only a named ZAP domain together with its enforcement
 fails closed: without either, libzmq accepts every key.  Each connection that speaks becomes
-a link of its own.  Must not know what messages mean.
+a link of its own; `inflow` watches what each brings before it is a whole message.  Must not
+know what messages mean.
 """
 
 from __future__ import annotations
 
 import errno
+import resource
 from collections.abc import Callable
 from typing import Any
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.monitor import parse_monitor_message
 
 from ..errors import AddressNotOurs, LinkLost, PeerMisbehaved, PortTaken, ServerStartFailed
 from ..protocol import codec
 from ..protocol.beacon import Credentials
 from ..protocol.messages import Message
+from .inflow import Inflow, Inflows, watches
 from .link import Link, LinkInfo, Mailbox
 from .zmq_socket import LINGER_MS, NOBLOCK, OVER, Pump, check_version, harden
 
@@ -25,6 +29,12 @@ __all__ = ["ZmqListener", "ZmqPeer", "new_credentials"]
 
 ZAP_DOMAIN = "smartsim-bridge"
 BACKLOG = 1024  # many clients may arrive at once
+# Connections that never said anything: as many as may arrive at once, and no more than leave
+# half of the descriptors to others, for each takes two.
+MAX_QUIET, QUIET_SHARE = BACKLOG, 4
+
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+_SRCFD = int(zmq.SRCFD)
 
 
 def new_credentials() -> tuple[Credentials, str]:
@@ -56,6 +66,10 @@ class ZmqListener:
         self._guard: Any = None
         self._socket: Any = None
         self._pump: Pump | None = None
+        self._monitor: Any = None
+        self._watch: Pump | None = None
+        self._inflows: Inflows | None = None
+        self._inflow: Inflow | None = None  # what brought the message in hand
 
     def listen(
         self, addresses: list[str], port: int, credentials: Credentials, secret: str
@@ -68,25 +82,34 @@ class ZmqListener:
         self._guard.start()
         self._guard.configure_curve_callback(ZAP_DOMAIN, _OneKey(credentials.client_key))
         self._socket = self._router(secret)
+        self._monitor = self._monitored()
         try:
             endpoints = tuple(self._bind(address, port) for address in addresses)
         except ServerStartFailed:
             self.close()
             raise
-        self._pump = Pump(self._socket, self._arrived)
+        self._pump = Pump(self._socket, self._arrived, self._receive)
+        if watches():
+            ports = {int(endpoint.rpartition(":")[2]) for endpoint in endpoints}
+            self._inflows = Inflows(ports, _most_quiet(), self._pump.take)
+        self._watch = Pump(self._monitor, self._happened)
         return endpoints
 
     def close(self) -> None:
         """Stops listening and cuts every link."""
         for peer in list(self._peers.values()):
             peer.cut(LinkLost("The server closed the link"))
-        if self._pump is not None:
-            self._pump.close()
-        if self._socket is not None:
-            self._socket.close(linger=LINGER_MS)
+        for pump in (self._pump, self._watch):
+            if pump is not None:
+                pump.close()
+        for socket in (self._socket, self._monitor):
+            if socket is not None:
+                socket.close(linger=LINGER_MS)
         if self._guard is not None:
             self._guard.stop()
         self._context.term()
+        if self._inflows is not None:
+            self._inflows.close()  # last: the peers see the end only now
 
     def _router(self, secret: str) -> Any:
         socket: Any = self._context.socket(zmq.ROUTER)
@@ -99,6 +122,17 @@ class ZmqListener:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         return socket
 
+    def _monitored(self) -> Any:
+        """Where the socket tells of its connections."""
+        place = "inproc://connections"
+        self._socket.monitor(place, _WATCHED)
+        monitor: Any = self._context.socket(zmq.PAIR)
+        # Without a high-water mark: at one, libzmq's own thread would wait for us to read,
+        # holding a lock that the end of the socket needs.
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(place)
+        return monitor
+
     def _bind(self, address: str, port: int) -> str:
         spelled = f"[{address}]" if ":" in address else address
         # Set per bind: an IPv4 address bound with it on is reported as ::ffff:127.0.0.1.
@@ -110,8 +144,40 @@ class ZmqListener:
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         return str(endpoint.rstrip(b"\0").decode())
 
+    def _happened(self, frames: list[bytes]) -> None:
+        if self._inflows is None:
+            return
+        event = parse_monitor_message(frames)
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self._inflows.accept(int(event["value"]))
+        else:
+            self._inflows.end(int(event["value"]))
+
+    def _receive(self) -> list[bytes]:
+        """Takes one message, and notes which connection brought it."""
+        identity = self._socket.recv(NOBLOCK)
+        peer = self._peers.get(identity)
+        if peer is not None:
+            frames = [identity, *self._socket.recv_multipart(NOBLOCK)]
+            self._inflow = peer.inflow
+        else:
+            parts = self._socket.recv_multipart(NOBLOCK, copy=False)  # which alone tell it
+            frames = [identity, *(part.bytes for part in parts)]
+            self._inflow = self._find_inflow(parts[0])
+        return frames
+
+    def _find_inflow(self, part: Any) -> Inflow | None:
+        if self._inflows is None or self._watch is None:
+            return None
+        descriptor = part.get(_SRCFD)
+        if self._inflows.find(descriptor) is None:
+            self._watch.empty()  # it was accepted before it spoke, but on another socket
+        return self._inflows.find(descriptor)
+
     def _arrived(self, frames: list[bytes]) -> None:
         identity, body = frames[0], frames[1:]
+        if self._inflow is not None:
+            self._inflow.deliver(body)
         peer = self._peers.get(identity)
         if body == OVER:
             if peer is not None:
@@ -122,7 +188,7 @@ class ZmqListener:
             # Before there is a link: a first word that is none costs us a look, not a task.
             message = codec.decode(body)
             if peer is None:
-                peer = self._peers[identity] = ZmqPeer(self, identity)
+                peer = self._peers[identity] = ZmqPeer(self, identity, self._inflow)
                 self._on_link(peer)
             peer.mailbox.put(message)
         except PeerMisbehaved as fault:
@@ -142,6 +208,11 @@ class ZmqListener:
         self._peers.pop(identity, None)
 
 
+def _most_quiet() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_QUIET if soft == resource.RLIM_INFINITY else min(MAX_QUIET, soft // QUIET_SHARE)
+
+
 def _bind_fault(address: str, port: int, refused: zmq.ZMQError) -> ServerStartFailed:
     if refused.errno == errno.EADDRINUSE:
         return PortTaken(f"Port {port} of {address} is in use", step="listen")
@@ -153,9 +224,12 @@ def _bind_fault(address: str, port: int, refused: zmq.ZMQError) -> ServerStartFa
 class ZmqPeer(Link):
     """The server's end of one connection, seen through the ROUTER."""
 
-    def __init__(self, listener: ZmqListener, identity: bytes) -> None:
+    def __init__(
+        self, listener: ZmqListener, identity: bytes, inflow: Inflow | None = None
+    ) -> None:
         self.info = LinkInfo("zmq", f"client {identity.hex()}")
         self.mailbox = Mailbox()
+        self.inflow = inflow
         self._listener = listener
         self._identity = identity
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import zmq
@@ -24,6 +25,7 @@ HANDSHAKE_MS = 3000  # a stranger holds a connection no longer; the default is 3
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5000, 15000
 LINGER_MS = 1000  # for a last word to leave; never for ever, which is the default
 RECEIVE_QUEUE = 128  # messages that wait for us, per peer; more wait in TCP, and nothing is lost
+PART_OVERHEAD = 64  # of encryption, per part of a message; it counts as part of its size
 BATCH = 64  # messages per turn of the loop, so that other callbacks have their turn
 
 # An empty frame is no message: it says that this link is over.  A ROUTER cannot close one
@@ -46,11 +48,20 @@ def check_version() -> None:
 
 
 class Pump:
-    """Calls back with every message of one zmq socket, from the running loop."""
+    """Calls back with every message of one zmq socket, from the running loop.
 
-    def __init__(self, socket: Any, on_frames: Callable[[list[bytes]], None]) -> None:
+    `receive` takes one that has come off the socket, where that is more than its frames.
+    """
+
+    def __init__(
+        self,
+        socket: Any,
+        on_frames: Callable[[list[bytes]], None],
+        receive: Callable[[], list[bytes]] | None = None,
+    ) -> None:
         self._socket = socket
         self._on_frames = on_frames
+        self._receive = receive or partial(socket.recv_multipart, NOBLOCK)
         self._loop = asyncio.get_running_loop()
         self._descriptor = socket.getsockopt(zmq.FD)
         self._loop.add_reader(self._descriptor, self._drain)
@@ -69,6 +80,15 @@ class Pump:
         while not self._closed and self._has_more():
             self._drain()
 
+    def take(self, most: int) -> bool:
+        """Takes up to `most` messages that have come; whether none is left."""
+        for _ in range(most):
+            if self._closed or not self._has_more():
+                return True
+            self._on_frames(self._receive())
+        self.look()
+        return not self._scheduled
+
     def close(self) -> None:
         """Calls back no more."""
         if not self._closed:
@@ -82,16 +102,13 @@ class Pump:
 
     def _drain(self) -> None:
         self._scheduled = False
-        for _ in range(BATCH):
-            if self._closed or not self._has_more():
-                return
-            self._on_frames(self._socket.recv_multipart(NOBLOCK))
-        self.look()
+        self.take(BATCH)
 
 
 def harden(socket: Any) -> None:
     """Limits and time-outs for both ends, in force before the peer is authenticated."""
-    socket.setsockopt(zmq.MAXMSGSIZE, max(codec.MAX_HEADER, codec.MAX_PAYLOAD))
+    largest = max(codec.MAX_HEADER, codec.MAX_PAYLOAD)
+    socket.setsockopt(zmq.MAXMSGSIZE, largest + PART_OVERHEAD)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)

@@ -30,14 +30,16 @@ def pack(frames: Sequence[bytes]) -> bytes:
 class Cutter:
     """Takes bytes as they come, gives frames as they become whole.
 
-    Keeps no more than one message that is not whole yet.  After PeerMisbehaved the
-    stream has no known boundary any more: cut the link.
+    Keeps no more than one message that is not whole yet, and of the first one no more than
+    `first_limit` bytes: who sends it is not known.  After PeerMisbehaved the stream has no
+    known boundary any more: cut the link.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_limit: int = sum(_LIMITS)) -> None:
         self._buffer = bytearray()
+        self._limit = first_limit
 
-    def feed(self, data: bytes) -> Iterator[list[bytes]]:
+    def feed(self, data: bytes | memoryview) -> Iterator[list[bytes]]:
         """Yields the frames of every message completed by `data`; raises PeerMisbehaved."""
         self._buffer += data
         start = 0
@@ -47,10 +49,15 @@ class Cutter:
                 if found is None:
                     return
                 frames, start = found
+                self._limit = sum(_LIMITS)
                 yield frames
         finally:
             # Once per feed, not per message: each removal moves what remains.
             del self._buffer[:start]
+
+    def clear(self) -> None:
+        """Forgets what is not whole: nothing more will come."""
+        self._buffer.clear()
 
     def _cut(self, start: int) -> tuple[list[bytes], int] | None:
         lengths = self._lengths(start)
@@ -80,4 +87,7 @@ class Cutter:
         for length, limit in zip(lengths, _LIMITS):
             if length > limit:
                 raise PeerMisbehaved(f"The peer sent a frame of {length} bytes", step="framing")
+        if sum(lengths) > self._limit:
+            what = f"The peer began with a message of {sum(lengths)} bytes"
+            raise PeerMisbehaved(what, step="framing")
         return lengths
