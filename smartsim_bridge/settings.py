@@ -55,6 +55,7 @@ class Settings:
     shims      stand-ins for the scheduler's commands on this process's PATH
     keep_env   variables of an enclosing job that commands may see all the same
     timeout    for the whole connect; answering a prompt does not count
+    reconnect  how long a lost link is sought before those who wait are told; 0: not at all
     on_stage   called with each `stages.Stage` as it ends
     environment  the caller's own, of which keep_env lets some pass
     state_dir  of the server, and where beacons are looked for; "": the fixed place in the home
@@ -76,6 +77,7 @@ class Settings:
     shims: bool = True
     keep_env: tuple[str, ...] = ()
     timeout: float = 30.0
+    reconnect: float = 900.0
     on_stage: StageListener | None = field(default=None, repr=False)
     state_dir: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -212,6 +214,13 @@ def _seconds(value: Any) -> float:
     return number
 
 
+def _patience(value: Any) -> float:
+    number = float(value)
+    if not number >= 0:  # this way round for NaN
+        raise ValueError("must be a number of seconds, or 0")
+    return number
+
+
 def _names(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     return tuple(_text(name).strip() for name in names)
@@ -249,6 +258,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "shims": _truth,
     "keep_env": _names,
     "timeout": _seconds,
+    "reconnect": _patience,
     "state_dir": _text,
 }
 _PLAIN = tuple(_CHECKS)

@@ -20,6 +20,7 @@ from ..ssh.ask import default_ask
 from .bridge import AsyncBridge, Words
 from .command import AsyncCommand
 from .desk import Desk
+from .listing import CommandInfo
 from .pipes import TextMode, open_input, open_output
 from .portal import Portal, portal
 from .result import Result, Wish
@@ -44,8 +45,9 @@ def _as_told_by(twin: Callable[..., Any]) -> Callable[[F], F]:
 class Bridge:
     """A connection to the command server on a head; `init_command_server` makes it."""
 
-    def __init__(self, bridge: AsyncBridge, through: Portal) -> None:
+    def __init__(self, bridge: AsyncBridge, through: Portal, settings: Settings) -> None:
         self._bridge = bridge
+        self._settings = settings
         self._portal = through
         self._closed = False
 
@@ -53,9 +55,8 @@ class Bridge:
     def from_settings(cls, settings: Settings) -> Bridge:
         """Reaches the head; raises the CommandServerError that says best why no rung held."""
         through, desk = portal(), Desk()
-        ask = settings.ask or default_ask()
-        here = replace(settings, ask=lambda prompt, secret: desk.do(lambda: ask(prompt, secret)))
-        return cls(through.call(AsyncBridge.from_settings(here), desk), through)
+        here = _asking_here(settings, desk)
+        return cls(through.call(AsyncBridge.from_settings(here), desk), through, settings)
 
     @_as_told_by(AsyncBridge.run)
     def run(
@@ -72,13 +73,23 @@ class Bridge:
         text: bool = True,
         encoding: str | None = None,
         errors: str | None = None,
+        keep: bool | None = None,
+        grace: float | None = None,
     ) -> subprocess.CompletedProcess[Any]:
         wish = Wish(args, timeout, check, text, encoding, errors)
         result = self._open().wait_for(
             lambda done: self._bridge.begin(
-                wish, done, input=input, stderr=stderr, cwd=cwd, env=env, shell=shell
+                wish,
+                done,
+                input=input,
+                stderr=stderr,
+                cwd=cwd,
+                env=env,
+                shell=shell,
+                keep=keep,
+                grace=grace,
             ),
-            Result.abandon,
+            Result.interrupt,
         )
         return result.completed()
 
@@ -95,19 +106,60 @@ class Bridge:
         text: bool = True,
         encoding: str | None = None,
         errors: str | None = None,
+        keep: bool | None = None,
+        grace: float | None = None,
     ) -> Command:
         """Starts a command and returns when it runs; streams are text, as in `run`, or bytes.
 
-        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  Raises as `run`.
+        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  `keep` and `grace`
+        and what is raised: as for `run`.
         """
         through = self._open()
         command = through.call(
             self._bridge.popen(
-                args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, shell=shell
+                args,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd,
+                env=env,
+                shell=shell,
+                keep=keep,
+                grace=grace,
             )
         )
-        is_text = text or bool(encoding or errors)
-        return Command(command, through, (encoding, errors) if is_text else None)
+        return Command(command, through, _mode(text, encoding, errors))
+
+    @_as_told_by(AsyncBridge.commands)
+    def commands(self) -> list[CommandInfo]:
+        return self._open().call(self._bridge.commands())
+
+    def attach(
+        self,
+        command_id: str,
+        *,
+        stdout: int = 0,
+        stderr: int = 0,
+        text: bool = True,
+        encoding: str | None = None,
+        errors: str | None = None,
+    ) -> Command:
+        """Follows a command that this or another client started, as `popen` would give it.
+
+        `command_id` may be cut short where it is still unique.  Output begins at the offsets
+        `stdout` and `stderr`, in bytes, or where the head's memory of it begins.  Who followed
+        it before gets CommandTaken.  Raises NoSuchCommand, CommandLost where nobody knows what
+        became of it, LinkLost.
+        """
+        through = self._open()
+        command = through.call(self._bridge.attach(command_id, stdout=stdout, stderr=stderr))
+        return Command(command, through, _mode(text, encoding, errors))
+
+    @_as_told_by(AsyncBridge.reconnect)
+    def reconnect(self) -> None:
+        desk = Desk()
+        here = _asking_here(self._settings, desk)
+        self._open().call(self._bridge.reconnect_with(here), desk)
 
     @_as_told_by(AsyncBridge.status)
     def status(self) -> BridgeStatus:
@@ -225,6 +277,10 @@ class Command:
     def kill(self) -> None:
         self._portal.call(self._command.kill())
 
+    @_as_told_by(AsyncCommand.detach)
+    def detach(self) -> str:
+        return self._portal.call(self._command.detach())
+
     def __enter__(self) -> Command:
         return self
 
@@ -243,3 +299,13 @@ class Command:
 
     def __repr__(self) -> str:
         return repr(self._command).replace("AsyncCommand", "Command", 1)
+
+
+def _asking_here(settings: Settings, desk: Desk) -> Settings:
+    """Has its questions answered by the thread that waits at `desk`: the caller's."""
+    ask = settings.ask or default_ask()
+    return replace(settings, ask=lambda prompt, secret: desk.do(lambda: ask(prompt, secret)))
+
+
+def _mode(text: bool, encoding: str | None, errors: str | None) -> TextMode:
+    return (encoding, errors) if text or encoding or errors else None

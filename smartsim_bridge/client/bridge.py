@@ -1,7 +1,7 @@
 """AsyncBridge: run commands on the head, from a coroutine.
 
-Holds one talk and hands out commands; it neither knows how the talk was reached nor gets
-another one.  The keywords and errors of `run` and `popen` are those of subprocess.
+Holds one session and hands out commands; what becomes of links is the session's business.
+The keywords and errors of `run` and `popen` are those of subprocess.
 """
 
 from __future__ import annotations
@@ -9,39 +9,38 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
-from ..errors import LinkLost
-from ..protocol.messages import NULL, PIPE, Start
+from ..errors import AuthenticationRequired, CommandServerError, NoSuchCommand
+from ..protocol.messages import NULL, PIPE, Attach, Start
 from ..settings import Settings
 from .command import AsyncCommand
-from .ladder import Ascent, climb
+from .ladder import climb
+from .listing import CommandInfo
 from .request import Words, request, way
 from .result import Result, Wish
+from .session import Session
 from .status import BridgeStatus
 from .text import encode
 
 __all__ = ["AsyncBridge", "Words"]
 
 STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
+LIST_SECONDS = 15.0  # for some thousands of commands over a slow link
+ID_LENGTH = 32  # hexadecimal digits of a command's id
 
 
 class AsyncBridge:
     """A connection to the command server on a head; make it with `AsyncBridge.connect`."""
 
-    def __init__(
-        self,
-        ascent: Ascent,
-        keep_env: Iterable[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self._ascent = ascent
-        self._talk = ascent.talk
-        self._keep_env = tuple(keep_env)
-        self._environment = environment or {}
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
 
     @classmethod
     async def connect(
@@ -56,7 +55,11 @@ class AsyncBridge:
     @classmethod
     async def from_settings(cls, settings: Settings) -> AsyncBridge:
         """As `connect`, from settings that were gathered before."""
-        return cls(await climb(settings), settings.keep_env, settings.environment)
+        name = uuid.uuid4().hex
+        quiet = replace(settings, ask=_ask_nobody, on_stage=None)
+        ascent = await climb(settings, name)
+        again = partial(climb, quiet, name)
+        return cls(Session(name, ascent, again, settings.reconnect), settings)
 
     async def run(
         self,
@@ -72,6 +75,8 @@ class AsyncBridge:
         text: bool = True,
         encoding: str | None = None,
         errors: str | None = None,
+        keep: bool | None = None,
+        grace: float | None = None,
     ) -> subprocess.CompletedProcess[Any]:
         """Runs a command to its end, as subprocess.run with capture_output does.
 
@@ -80,9 +85,15 @@ class AsyncBridge:
         its stdin is empty.  Text is UTF-8, undecodable bytes become U+FFFD, unless
         `encoding` and `errors` say otherwise.
 
+        A link that is lost meanwhile is sought again, and the call just takes longer.  When
+        this client is gone for good, the command goes on with `keep`, which is the default
+        for sbatch and its like; others end after `grace` seconds (default: 10 after `close`,
+        60 after a broken connection, a day where nothing tells what happened).
+
         Raises FileNotFoundError and PermissionError for the program or `cwd`,
-        subprocess.TimeoutExpired, with `check` subprocess.CalledProcessError, and LinkLost
-        where the answer cannot come.
+        subprocess.TimeoutExpired, with `check` subprocess.CalledProcessError; LinkLost where
+        no link comes back, AuthenticationRequired where only the user could make one, and
+        CommandLost where nobody can know whether it ran.
         """
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         result = self.begin(
@@ -93,6 +104,8 @@ class AsyncBridge:
             cwd=cwd,
             env=env,
             shell=shell,
+            keep=keep,
+            grace=grace,
         )
         try:
             await over
@@ -111,6 +124,8 @@ class AsyncBridge:
         cwd: str | os.PathLike[str] | None,
         env: Mapping[str, str] | None,
         shell: bool,
+        keep: bool | None = None,
+        grace: float | None = None,
     ) -> Result:
         """The first half of `run`, for a caller that waits in its own way."""
         wanted = self._request(
@@ -122,9 +137,11 @@ class AsyncBridge:
             stderr=PIPE if stderr is None else way(stderr, "stderr"),
             timeout=wish.timeout,
             announce=False,
+            keep=keep,
+            grace=grace,
         )
         data = encode(input, wish.encoding, wish.errors)
-        return Result(self._talk, wanted, data, wish, when_over)
+        return Result(self._session, wanted, data, wish, when_over)
 
     async def popen(
         self,
@@ -136,10 +153,13 @@ class AsyncBridge:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         shell: bool = False,
+        keep: bool | None = None,
+        grace: float | None = None,
     ) -> AsyncCommand:
         """Starts a command and returns when it runs; streams are bytes.
 
-        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  Raises as `run`.
+        Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  `keep` and `grace`
+        and what is raised: as for `run`.
         """
         wanted = self._request(
             args,
@@ -149,8 +169,10 @@ class AsyncBridge:
             stdin=way(stdin, "stdin"),
             stdout=way(stdout, "stdout"),
             stderr=way(stderr, "stderr"),
+            keep=keep,
+            grace=grace,
         )
-        command = AsyncCommand(self._talk, wanted, args)
+        command = AsyncCommand(self._session, wanted, args)
         command.request_start()
         try:
             await command.wait_started()
@@ -159,53 +181,112 @@ class AsyncBridge:
             raise
         return command
 
+    async def commands(self) -> list[CommandInfo]:
+        """The commands on the head, of all your clients: those that run and those that ended.
+
+        Oldest first; the head remembers a limited number.  Raises LinkLost.
+        """
+        entries = await self._session.list_commands(LIST_SECONDS)
+        return [CommandInfo.of(entry) for entry in entries]
+
+    async def attach(self, command_id: str, *, stdout: int = 0, stderr: int = 0) -> AsyncCommand:
+        """Follows a command that this or another client started; streams are bytes.
+
+        `command_id` may be cut short where it is still unique.  Output begins at the offsets
+        `stdout` and `stderr`, in bytes, or where the head's memory of it begins.  Who followed
+        it before gets CommandTaken.  Raises NoSuchCommand, CommandLost where nobody knows what
+        became of it, LinkLost.
+        """
+        name = await self._in_full(command_id)
+        command = AsyncCommand(self._session, Attach(name, stdout, stderr), [name])
+        command.request_start()
+        await command.wait_attached()
+        return command
+
     async def status(self) -> BridgeStatus:
         """How things are, asked of the server now; `connected` tells whether it answered."""
-        welcome, ascent = self._talk.welcome, self._ascent
-        about: dict[str, Any] = {}
-        try:
-            report = await self._talk.inquire(STATUS_SECONDS)
-        except LinkLost as lost:
-            about = {"connected": False, "fault": lost.what}
-        else:
-            about = {
-                "connected": True,
-                "clients": report.clients,
-                "running": report.running,
-                "server_python": report.python,
-                "server_zmq": report.zmq,
-                "server_log": report.log,
-            }
+        session = self._session
+        about: dict[str, Any] = {"connected": False}
+        fault = session.fault or session.talk.fault
+        if fault is None:
+            try:
+                report = await session.talk.inquire(STATUS_SECONDS)
+            except CommandServerError as lost:
+                fault = lost
+            else:
+                about = {
+                    "connected": True,
+                    "clients": report.clients,
+                    "running": report.running,
+                    "waiting": report.waiting,
+                    "server_python": report.python,
+                    "server_zmq": report.zmq,
+                    "server_log": report.log,
+                }
+        ascent, welcome = session.ascent, session.talk.welcome
         return BridgeStatus(
             transport=ascent.transport,
-            endpoint=self._talk.link.info.peer,
+            endpoint=session.talk.link.info.peer,
             server_host=welcome.host,
             server_pid=welcome.pid,
             version=welcome.version,
             started=ascent.started,
             rungs=ascent.rungs,
             stages=ascent.stages,
+            reconnects=session.reconnects,
+            fault="" if fault is None else fault.what,
             **about,
         )
 
+    async def reconnect(self) -> None:
+        """Connects again after the link was lost, asking the user where the login needs him.
+
+        A lost link is sought again by itself; this is for after AuthenticationRequired, or for
+        who does not want to wait.  Raises as `connect`.
+        """
+        await self.reconnect_with(self._settings)
+
+    async def reconnect_with(self, settings: Settings) -> None:
+        """As `reconnect`, with other answers to what the login asks."""
+        await self._session.reconnect(partial(climb, settings, self._session.id))
+
     async def close(self) -> None:
-        """Leaves the server running; commands that still run are ended after a grace."""
-        await self._ascent.close()
+        """Leaves the server running; commands that still run are ended after a grace.
+
+        Those that submit a job, were started with `keep` or detached from go on.
+        """
+        await self._session.close()
 
     async def leave(self) -> None:
         """Closes at the end of the program, without a word to whoever still waits."""
-        self._talk.disown()
+        self._session.disown()
         await self.close()
 
     async def shutdown(self, grace: float = 5.0) -> None:
         """Ends the server, all its commands (after `grace` seconds) and this bridge."""
         try:
-            await self._talk.stop_server(grace)
+            await (await self._session.linked()).stop_server(grace)
         finally:
             await self.close()
 
+    async def _in_full(self, command_id: str) -> str:
+        if len(command_id) >= ID_LENGTH:
+            return command_id
+        entries = await self._session.list_commands(LIST_SECONDS)
+        names = [one.command for one in entries if one.command.startswith(command_id)]
+        if len(names) != 1 or not command_id:
+            what = f"{len(names)} commands begin" if names else "no command begins"
+            raise NoSuchCommand(f"{what} with {command_id!r}", step="attach")
+        return names[0]
+
     def _request(self, args: Words, **fields: Any) -> Start:
-        return request(args, caller=self._environment, keep_env=self._keep_env, **fields)
+        return request(
+            args,
+            caller=self._settings.environment,
+            keep_env=self._settings.keep_env,
+            number=self._session.next_number(),
+            **fields,
+        )
 
     async def __aenter__(self) -> AsyncBridge:
         return self
@@ -221,8 +302,9 @@ class AsyncBridge:
     @property
     def described(self) -> str:
         """Its state in a few words, for `repr`."""
-        state = "connected" if self._talk.fault is None else "not connected"
-        return f"{state} by {self._ascent.transport} to {self._talk.welcome.host}"
+        session = self._session
+        state = "connected" if session.is_linked else "not connected"
+        return f"{state} by {session.ascent.transport} to {session.talk.welcome.host}"
 
     def __repr__(self) -> str:
         return f"<AsyncBridge {self.described}>"
@@ -231,3 +313,13 @@ class AsyncBridge:
 def _settle(over: asyncio.Future[None]) -> None:
     if not over.done():
         over.set_result(None)
+
+
+def _ask_nobody(prompt: str, secret: bool) -> str:
+    what = "a secret" if secret else repr(prompt)
+    raise AuthenticationRequired(
+        f"The link was lost, and a new login asks for {what}",
+        step="reconnect",
+        advice="Nobody is asked behind his back: call bridge.reconnect(); the commands go on "
+        "meanwhile, bridge.commands() and attach() find them.",
+    )

@@ -1,7 +1,9 @@
 """One command on the head, as its caller sees it; async.
 
-Made by `AsyncBridge.popen`.  Its attributes and methods are those of subprocess.Popen,
-awaited where they wait.  Knows the talk it goes through, not how that came about.
+Made by `AsyncBridge.popen` or `attach`.  Its attributes and methods are those of
+subprocess.Popen, awaited where they wait.  A lost link it does not feel: what it has said
+and not heard answered it says again over the next one.  Knows the session that it goes
+through, not how that came about.
 """
 
 from __future__ import annotations
@@ -13,21 +15,38 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from ..errors import LinkLost
+from ..errors import (
+    CommandGone,
+    CommandLost,
+    CommandServerError,
+    CommandTaken,
+    LinkLost,
+    NoServer,
+    NoSuchCommand,
+)
+from ..protocol import codec
 from ..protocol.lifecycle import Input as Event
 from ..protocol.lifecycle import Lifecycle, State
 from ..protocol.messages import (
+    NEVER_HEARD_OF,
     PIPE,
     STDERR,
     STDOUT,
+    Attach,
+    Attached,
+    Detach,
+    Detached,
     Exited,
     Input,
     InputTaken,
+    Lost,
     Message,
     Output,
     OutputClosed,
     OutputTaken,
+    Queued,
     Signal,
     Start,
     Started,
@@ -35,51 +54,66 @@ from ..protocol.messages import (
     Terminate,
 )
 from .request import signal_number
+from .session import Session
 from .streams import InputWriter, OutputReader
-from .talk import Talk
+from .talk import AboutCommand
 
 __all__ = ["AsyncCommand"]
 
-CANCEL_GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the command of a cancelled call
+CANCEL_GRACE = 2.0  # seconds between the signals to the command of a cancelled call
+CONFIRM_SECONDS = 10.0  # for the server to have heard that it may go on alone
 
 
 class AsyncCommand:
     """A command that runs, or ran, on the head."""
 
-    def __init__(self, talk: Talk, request: Start, args: object) -> None:
+    def __init__(self, session: Session, request: Start | Attach, args: object) -> None:
         self.id = request.command
         self.args = args
         self.pid: int = 0
         self.returncode: int | None = None
         self.timed_out = False
-        self._talk = talk
+        self.ahead = 0  # commands that had to run first, when the server said so
+        self.stdin: InputWriter | None = None
+        self.stdout: OutputReader | None = None
+        self.stderr: OutputReader | None = None
+        self._session = session
         self._request = request
         self._lifecycle = Lifecycle()
+        self._was_sent = False
+        self._is_known = False  # to the server: it has spoken of it
         self._fault: BaseException | None = None
+        self._signals: list[int] = []
+        self._signals_before = 0  # that others have sent
+        self._ending: Terminate | None = None
         self._news: list[asyncio.Future[None]] = []
         self._feeding: asyncio.Task[None] | None = None
         self._when_over: Callable[[], object] | None = None
-        self.stdin = InputWriter(self._post_input) if request.stdin == PIPE else None
-        self.stdout = self._open(STDOUT) if request.stdout == PIPE else None
-        self.stderr = self._open(STDERR) if request.stderr == PIPE else None
+        if isinstance(request, Start):
+            self._open_streams((request.stdin, request.stdout, request.stderr), (0, 0, 0))
 
     # --- for the caller
 
     def request_start(self) -> None:
-        """Asks for it; input may follow at once, before the answer.  Raises LinkLost."""
-        self._talk.register(self.id, self)
+        """Asks for it; input may follow at once, before the answer.
+
+        Raises OSError where the request is too large, and what stands in the way for good.
+        """
+        self._session.register(self.id, self)
         try:
-            self._talk.send(self._request)
+            if not self._ask():
+                codec.encode(self._request)  # what will not go later must fail now
         except ValueError as too_large:
-            self._talk.forget(self.id)
+            self._session.forget(self.id)
             raise OSError(errno.E2BIG, f"{os.strerror(errno.E2BIG)} ({too_large})") from None
-        except LinkLost:
-            self._talk.forget(self.id)
-            raise
 
     async def wait_started(self) -> None:
         """Returns when it runs; raises what subprocess.Popen would raise, or LinkLost."""
         await self._until(lambda: self._lifecycle.state is not State.REQUESTED)
+
+    async def wait_attached(self) -> None:
+        """Returns when the server has said where it is; raises NoSuchCommand, CommandLost."""
+        await self._until(lambda: self._is_known)
 
     async def wait(self, timeout: float | None = None) -> int:
         """Its returncode, when the process has ended.
@@ -115,13 +149,15 @@ class AsyncCommand:
         return self.returncode
 
     async def send_signal(self, number: int) -> None:
-        """Sends a signal to its process group; nothing where it is over.
+        """Sends a signal to its process group, once; nothing where it is over.
 
-        Raises ValueError for what is no signal, and LinkLost.
+        While there is no link it waits for the next one.  Raises ValueError for what is no
+        signal.
         """
         wanted = signal_number(number)
-        if not self._lifecycle.is_over:
-            self._talk.send(Signal(self.id, wanted))
+        if not self._lifecycle.is_over and self._fault is None:
+            self._signals.append(wanted)
+            self._session.send(Signal(self.id, wanted))
 
     async def terminate(self) -> None:
         """SIGTERM to its process group."""
@@ -131,13 +167,27 @@ class AsyncCommand:
         """SIGKILL to its process group."""
         await self.send_signal(signal.SIGKILL)
 
-    def abandon(self) -> None:
+    async def detach(self) -> str:
+        """Lets go of it: it runs on when this client is gone; gives the id for `attach`.
+
+        Its streams end here, and every later call raises CommandGone.  Raises LinkLost where
+        the server cannot be told.
+        """
+        while not self._lifecycle.is_over and self._fault is None:
+            await self._session.linked()
+            self._session.send(Detach(self.id))
+            with contextlib.suppress(LinkLost):  # lost on its way: said again
+                await self._session.inquire(CONFIRM_SECONDS)
+                break
+        if self._fault is None and not self._lifecycle.is_over:
+            self.lost(CommandGone(f"Detached from {self.id}", step="detach"))
+        return self.id
+
+    def abandon(self, number: int = signal.SIGTERM) -> None:
         """The caller will not come back: ends it, first kindly."""
-        if not self._lifecycle.is_over:
-            try:
-                self._talk.send(Terminate(self.id, CANCEL_GRACE))
-            except LinkLost:
-                pass  # the server ends it by itself when it misses us
+        if not self._lifecycle.is_over and self._fault is None:
+            self._ending = Terminate(self.id, CANCEL_GRACE, number)
+            self._session.send(self._ending)
 
     # --- for a caller that wants all of it at the end
 
@@ -159,37 +209,96 @@ class AsyncCommand:
         err = self.stderr.collected() if self.stderr else None
         return out, err
 
-    # --- for the talk
+    # --- for the session (session.Listener)
 
-    def handle(self, message: Message) -> None:
+    def handle(self, message: AboutCommand) -> None:
         """Takes the server's word on it."""
-        if isinstance(message, Output):
-            self._reader(message.stream).feed(message.offset, message.payload, message.eof)
-        elif isinstance(message, InputTaken):
-            if self.stdin is not None:
-                self.stdin.acknowledge(message.offset, message.broken)
-        elif isinstance(message, Started):
-            self._lifecycle.move(Event.STARTED)
-            self.pid = message.pid
-        elif isinstance(message, StartFailed):
-            self._lifecycle.move(Event.START_FAILED)
-            self._fault = self._start_fault(message)
-            self._finish()
-        elif isinstance(message, Exited):
-            self._exited(message)
+        _HANDLERS[type(message)](self, message)
+        self._is_known = True
         self._wake()
 
-    def lost(self, fault: LinkLost) -> None:
-        """The link is gone; it may still run."""
-        if not self._lifecycle.is_over:
-            self._lifecycle.move(Event.LOST)
-            self._fault = fault
-            self._finish(fault)
-            self._wake()
+    def resume(self, resumed: bool) -> None:
+        """Another link: says again what may not have arrived."""
+        if self._was_sent and not self._is_known and not resumed:
+            text = "It was asked for, and the server that heard it is gone"
+            self.lost(CommandLost(text, host=self._session.talk.welcome.host, step="reconnect"))
+        elif self._ask():
+            for stream, reader in ((STDOUT, self.stdout), (STDERR, self.stderr)):
+                if reader is not None and reader.is_closed:
+                    self._session.send(OutputClosed(self.id, stream))
+            if self._ending is not None:
+                self._session.send(self._ending)
+
+    def lost(self, fault: CommandServerError) -> None:
+        """No link comes any more; it may still run."""
+        if self._lifecycle.is_over:
+            return
+        if isinstance(fault, NoServer) and self._was_sent:
+            text = f"Its server is gone, and what became of it is unknown: {fault.what}"
+            fault = CommandLost(text, host=fault.host, step=fault.step)
+        self._lifecycle.move(Event.LOST)
+        self._fault = fault
+        self._finish(fault)
+        self._wake()
 
     # --- inside
 
+    def _ask(self) -> bool:
+        """Says, or says again, what the server must know first; whether it went out.
+
+        Raises ValueError where it is too large.
+        """
+        request: Message = self._request
+        if self._is_known:
+            taken = (reader.taken if reader else 0 for reader in (self.stdout, self.stderr))
+            request = Attach(self.id, *taken)
+        went_out = self._session.send(request)
+        if went_out and self.stdin is not None:
+            self.stdin.say_again()
+        self._was_sent = self._was_sent or went_out
+        return went_out
+
+    def _attached(self, message: Attached) -> None:
+        if isinstance(self._request, Attach) and not self._is_known:
+            self.args = list(message.argv)
+            self._signals_before = message.signals
+            begins = (message.stdin, message.stdout, message.stderr)
+            self._open_streams(message.streams, begins)
+        if message.pid:
+            self._runs(message.pid)
+        # Those that were sent into a link that broke.
+        for number in self._signals[max(0, message.signals - self._signals_before) :]:
+            self._session.send(Signal(self.id, number))
+
+    def _printed(self, message: Output) -> None:
+        reader = {STDOUT: self.stdout, STDERR: self.stderr}.get(message.stream)
+        if reader is not None:
+            reader.feed(message.offset, message.payload, message.eof)
+
+    def _took(self, message: InputTaken) -> None:
+        if self.stdin is not None:
+            self.stdin.acknowledge(message.offset, message.broken)
+
+    def _queued(self, message: Queued) -> None:
+        self.ahead = message.ahead
+
+    def _started(self, message: Started) -> None:
+        self._runs(message.pid)
+
+    def _runs(self, pid: int) -> None:
+        self.pid = pid
+        if self._lifecycle.state is State.REQUESTED:
+            self._lifecycle.move(Event.STARTED)
+
+    def _failed(self, message: StartFailed) -> None:
+        if not self._lifecycle.is_over:
+            self._lifecycle.move(Event.START_FAILED)
+            self._fault = self._start_fault(message)
+            self._finish()
+
     def _exited(self, message: Exited) -> None:
+        if self._lifecycle.is_over:
+            return  # said again, after a link that broke at the very end
         if self._lifecycle.state is not State.EXITED:
             self._lifecycle.move(Event.EXITED)
         self.timed_out = message.timed_out
@@ -199,13 +308,24 @@ class AsyncCommand:
             self._lifecycle.move(Event.DRAINED)
             self._finish()
 
-    def _finish(self, fault: LinkLost | None = None) -> None:
+    def _taken(self, message: Detached) -> None:
+        what = f"Another client follows {self.id} now"
+        self.lost(CommandTaken(what, host=self._session.talk.welcome.host, step="attach"))
+
+    def _unknown(self, message: Lost) -> None:
+        host = self._session.talk.welcome.host
+        if message.reason == NEVER_HEARD_OF and isinstance(self._request, Attach):
+            self.lost(NoSuchCommand(f"There is no command {self.id}", host=host, step="attach"))
+        else:
+            self.lost(CommandLost(message.text, host=host, step="command"))
+
+    def _finish(self, fault: CommandServerError | None = None) -> None:
         for reader in (self.stdout, self.stderr):
             if reader is not None:
                 reader.end(fault)
         if self.stdin is not None:
             self.stdin.end(fault)
-        self._talk.forget(self.id)
+        self._session.forget(self.id, is_over=self._lifecycle.is_over)
         when_over, self._when_over = self._when_over, None
         if when_over is not None:
             when_over()
@@ -225,8 +345,8 @@ class AsyncCommand:
         try:
             if data:
                 await stdin.write(data)
-        except (BrokenPipeError, LinkLost):
-            pass  # its exit status, or the lost link, says what became of it
+        except (BrokenPipeError, CommandServerError):
+            pass  # its exit status, or the fault, says what became of it
         stdin.close()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
@@ -247,34 +367,46 @@ class AsyncCommand:
             if not news.done():
                 news.set_result(None)
 
-    def _reader(self, stream: int) -> OutputReader:
-        reader = {STDOUT: self.stdout, STDERR: self.stderr}.get(stream)
-        return reader if reader is not None else OutputReader(lambda _: None)
+    def _open_streams(self, ways: Sequence[str], begins: Sequence[int]) -> None:
+        if ways[0] == PIPE:
+            self.stdin = InputWriter(self._post_input, begin=begins[0])
+        if ways[1] == PIPE:
+            self.stdout = self._open(STDOUT, begins[1])
+        if ways[2] == PIPE:
+            self.stderr = self._open(STDERR, begins[2])
 
-    def _open(self, stream: int) -> OutputReader:
-        def close() -> None:
-            with contextlib.suppress(LinkLost):  # the server ends it by itself when it misses us
-                self._talk.send(OutputClosed(self.id, stream))
-
-        return OutputReader(self._taker(stream), close)
-
-    def _taker(self, stream: int) -> Callable[[int], None]:
+    def _open(self, stream: int, begin: int) -> OutputReader:
         def acknowledge(offset: int) -> None:
-            try:
-                self._talk.send(OutputTaken(self.id, stream, offset))
-            except LinkLost:
-                pass  # whoever reads on is told by its next read
+            self._session.send(OutputTaken(self.id, stream, offset))
 
-        return acknowledge
+        def close() -> None:
+            self._session.send(OutputClosed(self.id, stream))
+
+        return OutputReader(acknowledge, close, begin=begin)
 
     def _post_input(self, offset: int, data: bytes, eof: bool) -> None:
-        self._talk.send(Input(self.id, offset, eof, data))
+        self._session.send(Input(self.id, offset, eof, data))
 
     def _start_fault(self, message: StartFailed) -> BaseException:
         if message.errno == errno.EINVAL and not message.filename:
             return ValueError(message.text)
-        program: Sequence[str] = self._request.argv or ("",)
-        return OSError(message.errno, message.text, message.filename or program[0])
+        argv: Sequence[str] = self._request.argv if isinstance(self._request, Start) else ()
+        program = message.filename or (argv[0] if argv else self.id)
+        return OSError(message.errno, message.text, program)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._request.argv!r}: {self._lifecycle.state.value}>"
+        argv = self._request.argv if isinstance(self._request, Start) else self.args
+        return f"<{type(self).__name__} {argv!r}: {self._lifecycle.state.value}>"
+
+
+_HANDLERS: dict[type, Callable[[AsyncCommand, Any], None]] = {
+    Output: AsyncCommand._printed,
+    InputTaken: AsyncCommand._took,
+    Queued: AsyncCommand._queued,
+    Attached: AsyncCommand._attached,
+    Started: AsyncCommand._started,
+    StartFailed: AsyncCommand._failed,
+    Exited: AsyncCommand._exited,
+    Detached: AsyncCommand._taken,
+    Lost: AsyncCommand._unknown,
+}

@@ -42,6 +42,7 @@ def init_command_server(
     shims: bool | None = None,
     keep_env: Iterable[str] | None = None,
     timeout: float | None = None,
+    reconnect: float | None = None,
     on_stage: StageListener | None = None,
 ) -> Bridge:
     """Connects to the command server of the head `addr`; starts it there with `autostart`.
@@ -59,6 +60,8 @@ def init_command_server(
     keep_env    variables of this process, names or patterns, that go along with every
                 command although they belong to an enclosing job: ("SLURM_*",)
     timeout     seconds for the whole connect; answering a prompt does not count; default 30
+    reconnect   seconds that a lost link is sought before calls that wait raise LinkLost;
+                0: not at all; default 900
     on_stage    called with a `Stage` as each step ends
 
     What is left out comes from the environment (SMARTSIM_BRIDGE_TIMEOUT ...), then from
@@ -83,6 +86,7 @@ def init_command_server(
         shims=shims,
         keep_env=keep_env,
         timeout=timeout,
+        reconnect=reconnect,
         on_stage=on_stage,
     )
     bridge = Bridge.from_settings(settings)

@@ -7,13 +7,13 @@
     stdio    the same SSH connection, one channel, frames to the server's unix socket
 
 A rung holds when the server has answered our greeting through it, never because a library
-says that something is up.  One SSH connection, one login, for all rungs that need it.
+says that something is up.  One SSH connection, one login, for all rungs that need it; a
+second climb uses it again while it lives.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Ascent", "climb"]
 
 GREETING_SECONDS = 5.0  # a server that runs answers in milliseconds
+PROBE_SECONDS = 3.0  # for an SSH connection that may be dead to answer
 
 
 @dataclass
@@ -61,6 +62,8 @@ class Ascent:
     stages: tuple[Stage, ...]
     started: bool
     beneath: tuple[Any, ...] = ()
+    connection: SshConnection | None = None
+    found: Found | None = None  # the server, as SSH found it
 
     async def close(self) -> None:
         """The talk first, then tunnel and SSH connection."""
@@ -68,10 +71,15 @@ class Ascent:
         await _close_all(self.beneath)
 
 
-async def climb(settings: Settings) -> Ascent:
-    """Raises the CommandServerError of the rung that matters, or NoRungHeld with all."""
-    climber = _Climber(settings)
+async def climb(settings: Settings, session: str, former: Ascent | None = None) -> Ascent:
+    """A talk for the session of that name.  `former` is the ascent whose link was lost.
+
+    Raises the CommandServerError of the rung that matters, or NoRungHeld with all.
+    """
+    climber = _Climber(settings, session)
     try:
+        if former is not None:
+            await climber.take_over(former)
         return await climber.climb()
     except BaseException:
         await _close_all(tuple(reversed(climber.beneath)))
@@ -81,15 +89,37 @@ async def climb(settings: Settings) -> Ascent:
 class _Climber:
     """One climb: what was tried, what was found, what was opened."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, session: str) -> None:
         self._settings = settings
+        self._session = session
         self._place = Place.of(settings)
         self._deadline = Deadline(settings.timeout)
         self._journey = Journey(self._place.host, settings.on_stage)
         self._rungs: list[Rung] = []
         self._faults: list[CommandServerError] = []
         self._started = False
+        self._connection: SshConnection | None = None
+        self._found: Found | None = None
+        self._former = ""  # the rung that held before
         self.beneath: list[Any] = []
+
+    async def take_over(self, former: Ascent) -> None:
+        """Keeps the SSH connection of a former climb if it still answers, and nothing else."""
+        connection, former.connection = former.connection, None
+        rest = tuple(one for one in former.beneath if one is not connection)
+        former.beneath = ()
+        await _close_all(rest)
+        if connection is None:
+            return
+        self.beneath.append(connection)
+        # What fell silent is dead: only who closed the link may still hold the connection.
+        probe = Deadline(PROBE_SECONDS)
+        if await in_thread(lambda: connection.answers(probe), lambda _: None):
+            self._connection, self._found = connection, former.found
+            self._former = former.transport
+        else:
+            self.beneath.remove(connection)
+            await _close_all((connection,))
 
     async def climb(self) -> Ascent:
         talk = await self._without_ssh()
@@ -107,6 +137,8 @@ class _Climber:
             tuple(self._journey.stages),
             self._started,
             tuple(reversed(self.beneath)),
+            self._connection,
+            self._found,
         )
 
     # --- without SSH
@@ -175,19 +207,30 @@ class _Climber:
     # --- with SSH
 
     async def _with_ssh(self) -> tuple[str, Talk] | None:
-        connection = await self._connect()
-        self.beneath.append(connection)
-        found = await self._ensure(connection, self._settings.python)
+        if self._found is not None:
+            # The server is usually still there: one look is saved.
+            talk = await self._over_ssh(self._found, (self._former,))
+            if talk is not None:
+                return talk
+        if self._connection is None:
+            self._connection = await self._connect()
+            self.beneath.append(self._connection)
+        self._found = found = await self._ensure(self._connection, self._settings.python)
         self._started = found.started
         self._check_port(found.beacon)
+        return await self._over_ssh(found, ("tunnel", "direct", "stdio"))
+
+    async def _over_ssh(self, found: Found, names: tuple[str, ...]) -> tuple[str, Talk] | None:
+        connection = self._connection
+        assert connection is not None
         attempts: dict[str, Callable[[], Awaitable[tuple[str, Talk] | None]]] = {
             "tunnel": lambda: self._tunnel(connection, found.beacon, found.credentials),
             "direct": lambda: self._direct_again(found.beacon, found.credentials),
             "stdio": lambda: self._stdio(connection, found.beacon),
         }
-        for name, attempt in attempts.items():
+        for name in names:
             if self._wanted(name):
-                talk = await attempt()
+                talk = await attempts[name]()
                 if talk is not None:
                     return talk
         return None
@@ -290,7 +333,7 @@ class _Climber:
             with self._journey.stage("handshake") as note:
                 talk = await Talk.open(
                     link,
-                    session=uuid.uuid4().hex,
+                    session=self._session,
                     version=__version__,
                     timeout=self._deadline.at_most(GREETING_SECONDS),
                 )

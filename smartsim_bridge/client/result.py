@@ -8,18 +8,22 @@ must not wait longer for its turns than for its answer.
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..errors import LinkLost
+from ..errors import CommandServerError
 from ..protocol.messages import Start
 from .command import AsyncCommand
-from .talk import Talk
+from .session import Session
 from .text import decode
 
 __all__ = ["Result", "Wish"]
+
+# The head ends a command whose time is up; where no link tells us so, we say it ourselves.
+OVERDUE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,23 @@ class Result:
 
     def __init__(
         self,
-        talk: Talk,
+        session: Session,
         request: Start,
         data: bytes | None,
         wish: Wish,
         when_over: Callable[[], object],
     ) -> None:
         self._wish = wish
+        self._when_over = when_over
+        self._session = session
         self._feeding: asyncio.Task[None] | None = None
-        self.command = AsyncCommand(talk, request, wish.args)
-        self.command.collect(when_over)
+        self._overdue: asyncio.TimerHandle | None = None
+        self.command = AsyncCommand(session, request, wish.args)
+        self.command.collect(self._over)
         self.command.request_start()
+        if wish.timeout is not None:
+            late = max(0.0, wish.timeout) + OVERDUE_SECONDS
+            self._overdue = asyncio.get_running_loop().call_later(late, self._give_up)
         if data is not None:
             self._feed(data)
 
@@ -59,7 +69,7 @@ class Result:
         Raises OSError where it did not start, TimeoutExpired, CalledProcessError, LinkLost.
         """
         command, wish = self.command, self._wish
-        if command.fault is not None:
+        if command.fault is not None and not command.timed_out:
             raise command.fault
         out, err = command.collected()
         if command.timed_out:
@@ -76,9 +86,23 @@ class Result:
             done.check_returncode()
         return done
 
-    def abandon(self) -> None:
+    def abandon(self, number: int = signal.SIGTERM) -> None:
         """The caller will not come back for it."""
-        self.command.abandon()
+        self.command.abandon(number)
+
+    def interrupt(self) -> None:
+        """The caller was interrupted, and the command is, as if it ran in the same terminal."""
+        self.abandon(signal.SIGINT)
+
+    def _over(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+        self._when_over()
+
+    def _give_up(self) -> None:
+        if not self._session.is_linked:
+            self.command.timed_out = True
+            self._when_over()
 
     def _feed(self, data: bytes) -> None:
         stdin = self.command.stdin
@@ -96,6 +120,6 @@ class Result:
             return
         try:
             await stdin.write(data)
-        except (BrokenPipeError, LinkLost):
+        except (BrokenPipeError, CommandServerError):
             pass  # its exit status, or the lost link, says what became of it
         stdin.close()

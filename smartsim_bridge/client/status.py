@@ -42,6 +42,8 @@ class BridgeStatus:
     stages: tuple[Stage, ...] = ()
     clients: int = 0
     running: int = 0  # commands, of all clients
+    waiting: int = 0  # ... that wait for their turn
+    reconnects: int = 0  # how often the link was lost and found again
     server_python: str = ""
     server_zmq: str = ""  # pyzmq on the head; empty where there is none
     server_log: str = ""

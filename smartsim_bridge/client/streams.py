@@ -8,10 +8,9 @@ the blocking face.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from ..errors import LinkLost
+from ..errors import CommandServerError
 from ..protocol.codec import MAX_PAYLOAD
 from ..protocol.flow import Receiving, Sending
 
@@ -22,16 +21,20 @@ class OutputReader:
     """stdout or stderr of a command: `read`, `readline`, or `async for line`."""
 
     def __init__(
-        self, acknowledge: Callable[[int], None], on_close: Callable[[], None] | None = None
+        self,
+        acknowledge: Callable[[int], None],
+        on_close: Callable[[], None] | None = None,
+        *,
+        begin: int = 0,
     ) -> None:
         self._acknowledge = acknowledge
         self._on_close = on_close
         self._is_closed = False
-        self._receiving = Receiving()
+        self._receiving = Receiving(begin=begin)
         self._buffer = bytearray()
         self._counted = 0  # bytes of the buffer that were handed on ahead of their taking
         self._ended = False
-        self._fault: LinkLost | None = None
+        self._fault: CommandServerError | None = None
         self._news: asyncio.Future[None] | None = None
         self._collected: list[bytes] | None = None
 
@@ -94,6 +97,19 @@ class OutputReader:
 
     # --- for the command
 
+    @property
+    def taken(self) -> int:
+        """The offset below which everything reached its reader: where to go on after a lost link.
+
+        What lies here beyond it comes again, and is dropped.
+        """
+        return self._receiving.acknowledgement()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody wants any more of it."""
+        return self._is_closed
+
     def feed(self, offset: int, data: bytes, eof: bool) -> None:
         """Bytes came; raises PeerMisbehaved."""
         if self._is_closed:
@@ -108,7 +124,7 @@ class OutputReader:
             self._ended = True
         self._wake()
 
-    def end(self, fault: LinkLost | None = None) -> None:
+    def end(self, fault: CommandServerError | None = None) -> None:
         """There will be no more: it is complete, or (`fault`) it is not."""
         if not self._ended:
             self._ended, self._fault = True, fault
@@ -148,13 +164,13 @@ class OutputReader:
 class InputWriter:
     """stdin of a command."""
 
-    def __init__(self, post: Callable[[int, bytes, bool], None]) -> None:
+    def __init__(self, post: Callable[[int, bytes, bool], None], *, begin: int = 0) -> None:
         self._post = post
-        self._sending = Sending()
+        self._sending = Sending(begin=begin)
         self._news: asyncio.Future[None] | None = None
         self._broken = False
         self._closed = False
-        self._fault: LinkLost | None = None
+        self._fault: CommandServerError | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -166,7 +182,7 @@ class InputWriter:
         return len(data) <= self._sending.room
 
     def write_now(self, data: bytes) -> None:
-        """Writes what `fits`, without waiting; raises LinkLost."""
+        """Writes what `fits`, without waiting."""
         for start in range(0, len(data), MAX_PAYLOAD):
             piece = data[start : start + MAX_PAYLOAD]
             self._post(self._sending.take(piece), piece, False)
@@ -192,8 +208,15 @@ class InputWriter:
             self._closed = True
             self._sending.finish()
             if self._fault is None and not self._broken:
-                with contextlib.suppress(LinkLost):  # told by whatever is awaited next
-                    self._post(self._sending.end, b"", True)
+                self._post(self._sending.end, b"", True)
+
+    def say_again(self) -> None:
+        """What the command may not have got, over another link."""
+        if self._fault is None and not self._broken:
+            for offset, data in self._sending.replay():
+                self._post(offset, data, False)
+            if self._closed:
+                self._post(self._sending.end, b"", True)
 
     def acknowledge(self, offset: int, broken: bool) -> None:
         """The command took its input up to `offset`; `broken`: it takes no more."""
@@ -201,7 +224,7 @@ class InputWriter:
         self._broken = self._broken or broken
         self._wake()
 
-    def end(self, fault: LinkLost | None = None) -> None:
+    def end(self, fault: CommandServerError | None = None) -> None:
         """The command is over, or the link is."""
         self._fault = self._fault or fault
         self._broken = True

@@ -1,8 +1,8 @@
-"""One conversation with a server, over any link: who waits for which answer.
+"""One conversation with a server, over one link: greeting, heartbeat, questions.
 
-Greets, keeps the heartbeat, and hands what arrives to the command that it is about.  When
-the link is lost everything that waits is told so.  Knows neither how the link was made nor
-what is done with the answers.
+What is said about commands goes to the session that attends; when the link is lost, it and
+every open question are told so.  Knows neither how the link was made nor what a session
+does about its end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, Union, cast
 
 from ..errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from ..links.link import Link
@@ -18,14 +18,21 @@ from ..protocol.conversation import Conversation, Side
 from ..protocol.messages import (
     OLDEST_PROTOCOL,
     PROTOCOL_VERSION,
+    Attached,
     Bye,
+    CommandsEnd,
+    Detached,
+    Entry,
     Exited,
     Hello,
     InputTaken,
     Inquiry,
+    ListCommands,
+    Lost,
     Message,
     Output,
     Ping,
+    Queued,
     Refusal,
     Report,
     Started,
@@ -35,22 +42,31 @@ from ..protocol.messages import (
     Welcome,
 )
 
-__all__ = ["Listener", "Talk"]
+__all__ = ["AboutCommand", "Attendant", "Talk"]
+
+T = TypeVar("T")
 
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT = 0.05, 60.0  # seconds, whatever a server says
 STOP_SECONDS = 10.0  # for a server to end after the grace of its commands
-MISSED_HEARTBEATS = 3  # then the link is lost: 15 s with the usual heartbeat
+# Looked at with each beat: silence is noticed within three of them, 15 s as a rule.
+MISSED_HEARTBEATS = 2.5
 
-AboutCommand = (Started, StartFailed, InputTaken, Output, Exited)
+AboutCommand = Union[
+    Queued, Started, StartFailed, Attached, Detached, Lost, InputTaken, Output, Exited
+]
+_ABOUT_COMMAND: tuple[type, ...] = AboutCommand.__args__  # type: ignore[attr-defined]
 
 
-class Listener(Protocol):
-    """A command, as the talk sees it."""
+class Attendant(Protocol):
+    """A session, as the talk sees it."""
 
-    def handle(self, message: Message) -> None:
-        """Something arrived that is about it; raises PeerMisbehaved."""
+    def told(self, message: AboutCommand) -> None:
+        """Something arrived about a command; raises PeerMisbehaved."""
 
-    def lost(self, fault: LinkLost) -> None:
+    def beat(self) -> None:
+        """Time for a heartbeat: whatever has waited for one may be said now."""
+
+    def talk_over(self, fault: LinkLost) -> None:
         """Nothing more will arrive."""
 
 
@@ -61,16 +77,20 @@ class Talk:
         self.link = link
         self.welcome = welcome
         self._conversation = conversation
-        self._commands: dict[str, Listener] = {}
+        self._attendant: Attendant | None = None
         self._inquiries: dict[int, asyncio.Future[Report]] = {}
+        self._lists: dict[int, tuple[list[Entry], asyncio.Future[list[Entry]]]] = {}
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
-        self._stopping = ""  # why the server ends, once it has said so
+        self.stopping = ""  # why the server ends, once it has said so
+        self.has_successor = False
+        self.was_useful = False  # it has brought something about a command
         self.fault: LinkLost | None = None
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._heartbeat = min(max(welcome.heartbeat, SHORTEST_HEARTBEAT), LONGEST_HEARTBEAT)
-        self._pulse = self._loop.call_later(self._heartbeat, self._beat)
+        # The first at once: by it the server knows that we have heard its Welcome.
+        self._pulse: asyncio.Handle = self._loop.call_soon(self._beat)
         link.deliver(self)
 
     @classmethod
@@ -101,13 +121,11 @@ class Talk:
             raise
         return cls(link, answer, conversation)
 
-    def register(self, command: str, listener: Listener) -> None:
-        """Messages about `command` go to `listener` from now on."""
-        self._commands[command] = listener
-
-    def forget(self, command: str) -> None:
-        """Nothing more is expected about `command`."""
-        self._commands.pop(command, None)
+    def attend(self, attendant: Attendant) -> None:
+        """What comes about commands, and the end, go to `attendant` from now on."""
+        self._attendant = attendant
+        if self.fault is not None:
+            attendant.talk_over(self.fault)
 
     def send(self, message: Message) -> None:
         """Raises LinkLost where the talk is over."""
@@ -121,12 +139,19 @@ class Talk:
         number = next(self._numbers)
         waiting = self._inquiries[number] = self._loop.create_future()
         try:
-            self.send(Inquiry(number))
-            return await asyncio.wait_for(waiting, timeout)
-        except asyncio.TimeoutError:
-            raise LinkLost(f"No answer in {timeout:.1f} s", host=self.link.info.peer) from None
+            return await self._ask(Inquiry(number), waiting, timeout)
         finally:
             self._inquiries.pop(number, None)
+
+    async def list_commands(self, timeout: float) -> list[Entry]:
+        """All commands that the server knows, oldest first; raises LinkLost as `inquire`."""
+        number = next(self._numbers)
+        waiting: asyncio.Future[list[Entry]] = self._loop.create_future()
+        self._lists[number] = ([], waiting)
+        try:
+            return await self._ask(ListCommands(number), waiting, timeout)
+        finally:
+            self._lists.pop(number, None)
 
     async def stop_server(self, grace: float) -> None:
         """Asks the server to end, and waits until it has; raises LinkLost if it does not."""
@@ -137,8 +162,9 @@ class Talk:
 
     def disown(self) -> None:
         """Tells nobody anything any more: the threads that wait have no time left to act on it."""
-        self._commands.clear()
+        self._attendant = None
         self._inquiries.clear()
+        self._lists.clear()
 
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
@@ -158,33 +184,47 @@ class Talk:
 
     def lost(self, fault: LinkLost) -> None:
         """Everything that waits is told."""
-        known = LinkLost(self._stopping, host=self.welcome.host, step="talk")
-        self._end(known if self._stopping else fault)
+        known = LinkLost(self.stopping, host=self.welcome.host, step="talk")
+        self._end(known if self.stopping else fault)
 
     # --- inside
 
+    async def _ask(self, question: Message, waiting: asyncio.Future[T], timeout: float) -> T:
+        try:
+            self.send(question)
+            return await asyncio.wait_for(waiting, timeout)
+        except asyncio.TimeoutError:
+            raise LinkLost(f"No answer in {timeout:.1f} s", host=self.link.info.peer) from None
+
     def _handle(self, message: Message) -> None:
-        if isinstance(message, AboutCommand):
-            listener = self._commands.get(message.command)
-            if listener is not None:
-                listener.handle(message)
+        if isinstance(message, _ABOUT_COMMAND):
+            self.was_useful = True
+            if self._attendant is not None:
+                self._attendant.told(cast(AboutCommand, message))
         elif isinstance(message, Report):
-            waiting = self._inquiries.get(message.request)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(message)
+            _settle(self._inquiries.get(message.request), message)
+        elif isinstance(message, Entry):
+            if message.request in self._lists:
+                self._lists[message.request][0].append(message)
+        elif isinstance(message, CommandsEnd):
+            entries, waiting = self._lists.get(message.request, ([], None))
+            _settle(waiting, entries)
         elif isinstance(message, Stopping):
             # Its last answers may still come; the end of the link is the end of the server.
-            self._stopping = f"The server ended: {message.reason}"
+            self.stopping = f"The server ended: {message.reason}"
+            self.has_successor = message.successor
 
     def _beat(self) -> None:
         if self.fault is not None:
             return
-        if self._loop.time() - self._heard > MISSED_HEARTBEATS * self._heartbeat:
+        if self._loop.time() - self._heard >= MISSED_HEARTBEATS * self._heartbeat:
             self.link.cut(
                 LinkLost("The server's heartbeat stopped", host=self.welcome.host, step="talk")
             )
             return
         try:
+            if self._attendant is not None:
+                self._attendant.beat()
             self.send(Ping(next(self._numbers)))
         except LinkLost:
             return  # the link tells why, and ends the talk
@@ -195,13 +235,18 @@ class Talk:
             return
         self.fault = fault
         self._pulse.cancel()
-        for listener in list(self._commands.values()):
-            listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
-        for waiting in self._inquiries.values():
+        if self._attendant is not None:
+            self._attendant.talk_over(fault)
+        questions: list[asyncio.Future[Any]] = [*self._inquiries.values()]
+        for waiting in (*questions, *(waiting for _, waiting in self._lists.values())):
             if not waiting.done():
-                waiting.set_exception(fault)
-        if not self.over.done():
-            self.over.set_result(None)
+                waiting.set_exception(copy.copy(fault))
+        _settle(self.over, None)
+
+
+def _settle(waiting: asyncio.Future[T] | None, answer: T) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(answer)
 
 
 def _refused(answer: Message, version: str, peer: str) -> Exception:

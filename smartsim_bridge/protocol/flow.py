@@ -32,13 +32,13 @@ ACK_STEP = WINDOW // 4
 
 
 class Sending:
-    """The sender's end of one stream."""
+    """The sender's end of one stream, from the byte `begin` on."""
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, window: int = WINDOW, *, begin: int = 0) -> None:
         self._window = window
         self._kept: deque[tuple[int, bytes]] = deque()
-        self.acknowledged = 0  # the peer has all below
-        self.end = 0  # offset of the next new byte
+        self.acknowledged = begin  # the peer has all below
+        self.end = begin  # offset of the next new byte
         self.finished = False
 
     @property
@@ -79,14 +79,14 @@ class Sending:
 
 
 class Receiving:
-    """The receiver's end of one stream."""
+    """The receiver's end of one stream, from the byte `begin` on."""
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, window: int = WINDOW, *, begin: int = 0) -> None:
         self._window = window
         self._step = min(ACK_STEP, window // 4)
-        self._said = 0  # acknowledged so far
-        self._handed_on = 0
-        self.next = 0  # offset of the byte that must come next
+        self._said = begin  # acknowledged so far
+        self._handed_on = begin
+        self.next = begin  # offset of the byte that must come next
         self.ended = False
 
     def accept(self, offset: int, data: bytes, eof: bool = False) -> bytes:

@@ -407,9 +407,13 @@ class Stop:
 
 @dataclass(frozen=True)
 class Stopping:
-    """The server ends now; no more requests are taken.  Since 1."""
+    """The server ends now; no more requests are taken.  Since 1.
+
+    `successor`: another one takes over its commands; come back to that one.
+    """
 
     reason: str = ""
+    successor: bool = False
 
 
 @dataclass(frozen=True)

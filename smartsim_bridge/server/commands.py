@@ -1,43 +1,76 @@
-"""One command of one client: bytes, numbers and states around a process.
+"""One command: bytes, numbers and states around a process, and the session that follows it.
 
 Translates between the protocol's messages and a `Process`: numbers output, grants credit
-for input, keeps both timers (time limit, grace), tells exit code and signal apart.  Where
-the messages go is the session's business; here they are only `post`ed.
+for input, keeps the timers (time limit, grace), tells exit code and signal apart.  Goes on
+when its follower is gone, for as long as was agreed, and says where it is to the next one.
+Knows no link: what it has to say is `post`ed to the follower.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import errno
 import os
-import signal
 from collections.abc import Callable, Mapping
+from functools import partial
+from signal import NSIG, SIGCONT, SIGTERM
+from typing import Protocol
 
 from ..protocol.environment import command_environment
-from ..protocol.flow import Receiving, Sending
+from ..protocol.flow import Receiving
 from ..protocol.lifecycle import Input as Event
 from ..protocol.lifecycle import Lifecycle, State
 from ..protocol.messages import (
+    OUTPUT_GONE,
     STDERR,
     STDOUT,
+    Attach,
+    Attached,
+    Detached,
     Exited,
     Input,
     InputTaken,
+    Lost,
     Message,
     Output,
     Start,
     Started,
     StartFailed,
 )
+from ..protocol.submission import submits
+from .audit import Audit, Caller
+from .beacon_file import process_start
 from .exits import ExitWatch
+from .journal import STORED, Journal
+from .outlets import Outlet
 from .processes import Process
+from .spool import Spool
 
-__all__ = ["Command", "Surroundings"]
+__all__ = ["Command", "Follower", "Gone", "Surroundings"]
 
 SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
-
+KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
 WASTE = 1 << 20  # bytes at a time of output that nobody will read
+
+
+class Gone(enum.Enum):
+    """How a client left, and how many seconds its commands then get."""
+
+    CLOSED = 10.0  # it said goodbye
+    BROKEN = 60.0  # its connection ended: it was killed, or it is on its way back
+    SILENT = 24 * 3600.0  # nothing comes any more: a laptop that was closed, a cut cable
+
+
+class Follower(Protocol):
+    """A session, as its commands see it."""
+
+    id: str
+    caller: Caller
+
+    def post(self, message: Message) -> None:
+        """Sends, if there is a link."""
 
 
 class Surroundings:
@@ -48,13 +81,19 @@ class Surroundings:
         environment: Mapping[str, str],
         watch: ExitWatch,
         directory: str,
+        journal: Journal,
+        spool: Spool,
         descriptor_limit: tuple[int, int] | None = None,
+        audit: Audit | None = None,
     ) -> None:
         # Encoded once: Popen would do it again for each command.
         self.environment = encoded(environment)
         self.watch = watch
         self.directory = directory
+        self.journal = journal
+        self.spool = spool
         self.descriptor_limit = descriptor_limit
+        self.audit = audit or Audit(None)
 
 
 def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -69,23 +108,31 @@ class Command:
         self,
         request: Start,
         surroundings: Surroundings,
-        post: Callable[[Message], None],
+        follower: Follower,
         on_over: Callable[[Command], None],
+        program: str = "",
     ) -> None:
         self.id = request.command
         self.request = request
+        self.keep = submits(request.argv, request.shell) if request.keep is None else request.keep
         self.lifecycle = Lifecycle()
+        self.owner = follower.id
         self._surroundings = surroundings
-        self._post = post
+        self._program = program
+        self._follower: Follower | None = follower
         self._on_over = on_over
         self._process: Process | None = None
-        self._sending = {STDOUT: Sending(), STDERR: Sending()}
+        self._outlets = {stream: self._open(stream) for stream in (STDOUT, STDERR)}
         self._receiving = Receiving()
+        self._is_input_broken = False
         self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
+        self._signals = 0  # obeyed, of the session that follows it
+        self._failure: StartFailed | None = None
         self._timed_out = False
         self._is_unread = False
         self._timers: list[asyncio.TimerHandle] = []
+        self._grace: asyncio.TimerHandle | None = None
 
     # --- what the client asks
 
@@ -97,19 +144,20 @@ class Command:
             self._process = self._spawn(argv, request)
         except OSError as refused:
             filename = refused.filename if isinstance(refused.filename, str) else ""
-            self._fail(refused.errno or 0, refused.strerror or str(refused), filename)
+            self.fail(refused.errno or 0, refused.strerror or str(refused), filename)
         except (ValueError, TypeError, IndexError) as wrong:  # a NUL byte, an empty argv
-            self._fail(errno.EINVAL, str(wrong), "")
+            self.fail(errno.EINVAL, str(wrong), "")
         else:
-            self.lifecycle.move(Event.STARTED)
-            if request.announce:
-                self._post(Started(self.id, self._process.pid))
-            if request.timeout is not None:
-                self._later(request.timeout, self._run_out)
-            self._write(bytes(self._early))
-            self._early.clear()
-            for stream in self._unwanted:
-                self._process.close_output(stream)
+            self._has_started(self._process.pid)
+
+    def fail(self, number: int, text: str, filename: str) -> None:
+        """It does not start, and this is why."""
+        self.lifecycle.move(Event.START_FAILED)
+        self._surroundings.audit.failed(self.id, number, text)
+        self._failure = StartFailed(self.id, number, text, filename)
+        self._post(self._failure)
+        self._surroundings.journal.failed(self.id, number, text, filename)
+        self._on_over(self)
 
     def input(self, message: Input) -> None:
         """Bytes for stdin."""
@@ -121,9 +169,10 @@ class Command:
 
     def output_taken(self, stream: int, offset: int) -> None:
         """The client has that much, and room for as much again."""
-        sending = self._sending.get(stream)
-        if sending is not None:
-            sending.acknowledge(offset)
+        outlet = self._outlets.get(stream)
+        if outlet is not None:
+            self._guarded(lambda: outlet.acknowledge(offset))
+            self._tell_end()
             if self._process is not None:
                 self._process.resume(stream)
 
@@ -133,65 +182,126 @@ class Command:
         if self._process is not None:
             self._process.close_output(stream)
 
-    def lose_reader(self) -> None:
-        """Nobody will take what it prints.
-
-        One that runs stops when its pipe is full, as before; what an ended one left there
-        is thrown away, so that it can be over.
-        """
-        self._is_unread = True
-        self._waste()
-
     def signal(self, number: int) -> None:
         """Sends a signal to the process group."""
-        if self._process is not None and 0 < number < signal.NSIG:
+        self._signals += 1
+        if self._process is not None and 0 < number < NSIG:
             self._process.signal_group(number)
 
-    def terminate(self, grace: float) -> None:
-        """SIGTERM to the group, and SIGKILL to what is left of it after `grace` seconds.
+    def terminate(self, grace: float, number: int = SIGTERM) -> None:
+        """A signal to the group, and SIGKILL to what is left of it after `grace` seconds.
 
-        One that waits for its turn never gets it.
+        After any other than SIGTERM that one comes in between.  One that waits for its turn
+        never gets it.
         """
         if self._process is None and not self.lifecycle.is_over:
-            self._fail(errno.ECANCELED, os.strerror(errno.ECANCELED), "")
+            self.fail(errno.ECANCELED, os.strerror(errno.ECANCELED), "")
         elif self._process is not None and not self.lifecycle.is_over:
-            self._process.signal_group(signal.SIGTERM)
-            # A stopped process would take the SIGTERM only when somebody continues it.
-            self._process.signal_group(signal.SIGCONT)
-            self._later(max(0.0, grace), self._process.kill)
+            self._process.signal_group(number)
+            # A stopped process would take the signal only when somebody continues it.
+            self._process.signal_group(SIGCONT)
+            following = self._process.kill if number == SIGTERM else partial(self.terminate, grace)
+            self._later(max(0.0, grace), following)
 
     def kill(self) -> None:
         """Ends it now."""
         if self._process is not None and not self.lifecycle.is_over:
             self._process.kill()
 
+    # --- who follows it
+
+    @property
+    def follower(self) -> Follower | None:
+        """The session that reads it now."""
+        return self._follower
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 while it waits for its turn."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many bytes it has printed: stdout, stderr."""
+        return self._outlets[STDOUT].end, self._outlets[STDERR].end
+
+    @property
+    def why_paused(self) -> str:
+        """Why it cannot print on though nobody is slow; empty where it can."""
+        return self._outlets[STDOUT].why_full or self._outlets[STDERR].why_full
+
+    def follow(self, follower: Follower, asked: Attach) -> None:
+        """From now on it talks to `follower`, who has all output below the offsets asked."""
+        before, self._follower = self._follower, follower
+        if before is not None and before.id != follower.id:
+            before.post(Detached(self.id))
+        if follower.id != self.owner:
+            self.owner, self._signals = follower.id, 0
+        self._is_unread = False
+        self._forget_grace()
+        if self._failure is not None:
+            self._post(self._failure)
+            return
+        begins = [
+            self._outlets[stream].follow(offset)
+            for stream, offset in ((STDOUT, asked.stdout), (STDERR, asked.stderr))
+        ]
+        self._say_where(*begins)
+
+    def unfollow(self, gone: Gone) -> None:
+        """Its client is gone; it may come back."""
+        self._leave()
+        if self.keep or self.lifecycle.is_over:
+            return
+        self._is_unread = gone is Gone.CLOSED
+        self._waste()
+        grace = gone.value if self.request.grace is None else self.request.grace
+        loop = asyncio.get_running_loop()
+        self._grace = loop.call_later(grace, self.terminate, KILL_AFTER)
+
+    def look_for_room(self) -> None:
+        """Now and then, while nobody follows it: the disk may have room again."""
+        if self._follower is None and self._process is not None:
+            for stream, outlet in self._outlets.items():
+                if outlet.room > 0:
+                    self._process.resume(stream)
+
+    def detach(self) -> None:
+        """Its client lets go of it on purpose: it goes on."""
+        self.keep = True
+        for outlet in self._outlets.values():
+            outlet.retain = True
+        self._leave()
+
+    def close(self) -> None:
+        """Forgets what it printed: nobody will ask any more."""
+        for outlet in self._outlets.values():
+            outlet.close()
+
     # --- what the process does (processes.Owner)
 
     def room(self, stream: int) -> int:
-        """How much more the client has granted."""
-        return WASTE if self._is_waste else self._sending[stream].room
+        """How much can be taken now."""
+        return WASTE if self._is_waste else self._outlets[stream].room
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
         """Numbers it and sends it on."""
-        if self._is_waste:
-            return
-        sending = self._sending[stream]
-        offset = sending.take(data)
+        outlet = self._outlets[stream]
+        if data and not self._is_waste:
+            self._guarded(lambda: outlet.take(data))
         if eof:
-            sending.finish()
-        if data:
-            self._post(Output(self.id, stream, offset, payload=data))
-        if eof:
+            outlet.is_finished = True
             # Nearly always the process ends now too, and its final Exited tells both.
-            self._later(END_SECONDS, lambda: self._post(Output(self.id, stream, offset, eof=True)))
+            self._later(END_SECONDS, lambda: self._tell_end_of(stream))
 
     def input_written(self, count: int, broken: bool) -> None:
         """Grants the client as much again."""
         due = self._receiving.hand_on(count)
+        self._is_input_broken = self._is_input_broken or broken
         if broken:
-            self._post(InputTaken(self.id, self._receiving.acknowledgement(), broken=True))
-        elif due is not None:
-            self._post(InputTaken(self.id, due))
+            due = self._receiving.acknowledgement()
+        if due is not None:
+            self._post(InputTaken(self.id, due, broken))
 
     def exited(self) -> None:
         """Tells it; what it wrote may still be on its way."""
@@ -204,10 +314,19 @@ class Command:
         if self.lifecycle.state is State.RUNNING:
             self.lifecycle.move(Event.EXITED)
         self.lifecycle.move(Event.DRAINED)
-        self._post(self._exit_message(final=True))
+        self._tell_end()
         self._over()
 
     # --- inside
+
+    def _open(self, stream: int) -> Outlet:
+        def send(offset: int, data: bytes) -> None:
+            self._post(Output(self.id, stream, offset, payload=data))
+
+        kept = self._surroundings.spool.keep(self.id, stream)
+        outlet = Outlet(kept, send, retain=self.keep)
+        outlet.follow(0)
+        return outlet
 
     def _spawn(self, argv: list[str], request: Start) -> Process:
         shared = self._surroundings
@@ -218,6 +337,7 @@ class Command:
             argv,
             self,
             shared.watch,
+            program=self._program,
             cwd=cwd,
             environment=environment,
             stdin=request.stdin,
@@ -226,13 +346,87 @@ class Command:
             descriptor_limit=shared.descriptor_limit,
         )
 
+    def _has_started(self, pid: int) -> None:
+        request = self.request
+        self.lifecycle.move(Event.STARTED)
+        # A short command is over before anybody could ask whether it still runs.
+        started = process_start(pid) if request.announce or self.keep else 0
+        self._surroundings.journal.started(self.id, pid, started)
+        self._surroundings.audit.began(self.id, pid)
+        if request.announce:
+            self._post(Started(self.id, pid))
+        if request.timeout is not None:
+            self._later(request.timeout, self._run_out)
+        self._write(bytes(self._early))
+        self._early.clear()
+        for stream in self._unwanted:
+            if self._process is not None:
+                self._process.close_output(stream)
+
+    def _post(self, message: Message) -> None:
+        if self._follower is not None:
+            self._follower.post(message)
+
+    def _say_where(self, stdout: int, stderr: int) -> None:
+        """All that a follower must know who may have missed anything."""
+        request = self.request
+        streams = (request.stdin, request.stdout, request.stderr)
+        taken = self._receiving.acknowledgement()
+        self._post(
+            Attached(self.id, self.pid, stdout, stderr, taken, self._signals, request.argv, streams)
+        )
+        self._post(InputTaken(self.id, taken, self._is_input_broken))
+        for stream, outlet in self._outlets.items():
+            self._guarded(outlet.pump)
+            if outlet.is_finished:
+                self._tell_end_of(stream)
+            if self._process is not None:
+                self._process.resume(stream)
+        if self.lifecycle.state is State.EXITED:
+            self._post(self._exit_message(final=False))
+        self._tell_end()
+
+    def _tell_end_of(self, stream: int) -> None:
+        outlet = self._outlets[stream]
+        if outlet.is_sent:
+            self._post(Output(self.id, stream, outlet.end, eof=True))
+
+    def _tell_end(self) -> None:
+        """Its last word, once the follower was sent all that came before."""
+        if self.lifecycle.state is not State.OVER:
+            return
+        if all(outlet.is_sent for outlet in self._outlets.values()):
+            self._post(self._exit_message(final=True))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Does what may read the spool; whoever follows is told where that is damaged."""
+        try:
+            action()
+        except OSError as damaged:
+            self._post(Lost(self.id, OUTPUT_GONE, f"Its kept output cannot be read: {damaged}"))
+            self._leave()
+
+    def _leave(self) -> None:
+        self._follower = None
+        self._forget_grace()
+        for stream, outlet in self._outlets.items():
+            outlet.leave()
+            if self._process is not None:
+                self._process.resume(stream)  # the spool may have room where he had none
+
+    def _forget_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
     @property
     def _is_waste(self) -> bool:
         return self._is_unread and self.lifecycle.state is State.EXITED
 
     def _waste(self) -> None:
+        """What an ended command left that nobody will read is thrown away: it can be over."""
         if self._is_waste and self._process is not None:
-            for stream in self._sending:
+            for stream in self._outlets:
                 self._process.resume(stream)
 
     def _write(self, data: bytes) -> None:
@@ -241,11 +435,6 @@ class Command:
             self._process.write(data)
         if self._receiving.ended:
             self._process.end_input()
-
-    def _fail(self, number: int, text: str, filename: str) -> None:
-        self.lifecycle.move(Event.START_FAILED)
-        self._post(StartFailed(self.id, number, text, filename))
-        self._over()
 
     def _exit_message(self, final: bool) -> Exited:
         code = self._process.returncode if self._process is not None else None
@@ -269,6 +458,12 @@ class Command:
     def _over(self) -> None:
         for timer in self._timers:
             timer.cancel()
+        self._forget_grace()
+        end = self._exit_message(final=True)
+        out, err = (outlet.whole(STORED) for outlet in self._outlets.values())
+        journal = self._surroundings.journal
+        journal.ended(self.id, end.code, end.signal, end.timed_out, out, err)
+        self._surroundings.audit.ended(self.id, end.code, end.signal)
         self._on_over(self)
 
     def __repr__(self) -> str:

@@ -33,6 +33,8 @@ class Places:
     state: str
     servers: str  # beacons and credentials
     logs: str
+    journals: str
+    spool: str  # output that waits for its reader
     lock: str  # file on this host
     socket: str  # unix socket on this host
 
@@ -48,11 +50,13 @@ def choose_places(environ: Mapping[str, str], state_dir: str = "") -> Places:
     state = private_directory(chosen)
     servers = private_directory(os.path.join(state, "servers"))
     logs = private_directory(os.path.join(state, "logs"))
+    journals = private_directory(os.path.join(state, "journal"))
+    spool = private_directory(os.path.join(state, "spool"))
     node = _node_directory()
     name = hashlib.sha256(os.path.realpath(state).encode("utf-8", "surrogateescape")).hexdigest()
     # Sixteen digits keep the path of the socket far below the 107 bytes that it may have.
     stem = os.path.join(node, name[:16])
-    return Places(state, servers, logs, stem + ".lock", stem + ".sock")
+    return Places(state, servers, logs, journals, spool, stem + ".lock", stem + ".sock")
 
 
 def _node_directory() -> str:

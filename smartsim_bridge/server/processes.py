@@ -51,7 +51,10 @@ class Owner(Protocol):
 
 
 class Process:
-    """A running process; the constructor starts it and raises what Popen raises."""
+    """A running process; the constructor starts it and raises what Popen raises.
+
+    `program` is the file to run where that is not what argv[0] means.
+    """
 
     def __init__(
         self,
@@ -65,11 +68,13 @@ class Process:
         stdout: str,
         stderr: str,
         descriptor_limit: tuple[int, int] | None = None,
+        program: str = "",
     ) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._popen = subprocess.Popen(
             argv,
+            executable=program or None,
             stdin=_SPEC[stdin],
             stdout=_SPEC[stdout],
             stderr=_SPEC[stderr],

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -33,12 +32,18 @@ from ..protocol.messages import (
     Stopping,
     Welcome,
 )
-from .backlog import MAX_RUNNING, Backlog
+from .allowance import Allowance
+from .audit import Audit
+from .backlog import MAX_RATE, MAX_RUNNING, Backlog, Pace
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
 from .commands import Surroundings
+from .descriptors import commands_that_fit, raise_limit
 from .exits import ExitWatch
+from .journal import Journal
 from .places import Places
-from .sessions import Session
+from .register import Register
+from .sessions import MAX_NAME, Session
+from .spool import Spool
 from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]
@@ -47,12 +52,8 @@ log = logging.getLogger(__name__)
 
 MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
 BEACON_SECONDS = 60.0  # between two touches of the beacon
-MAX_RATE = 1000.0  # commands started per second, after a burst
 IDLE_HOURS = 12.0  # without client or command, then the server ends
 KILLED_SECONDS = 2.0  # for a killed command to be gone
-OWN_FILES = 64  # kept for sockets, links and the log
-FILES_EACH = 5  # of one command: three pipes, its exit, and one while it starts
-OPEN_FILES = 65536  # wanted for many commands at once, as far as the hard limit allows
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Server:
         self._zmq: object | None = None
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._journal: Journal | None = None
         self.beacon: Beacon | None = None
         self.credentials: Credentials | None = None
 
@@ -140,10 +142,24 @@ class Server:
         return f"A server of yours already runs on {self._host}: {who}"
 
     async def _open(self) -> None:
-        limit = _raise_descriptor_limit()
-        self._backlog = Backlog(_most_commands())
+        limit = raise_limit()
+        most = min(self._options.max_commands, commands_that_fit())
+        self._backlog = Backlog(most, pace=Pace(self._options.max_rate))
+        self._audit = Audit(self._audit_path() if self._options.audit else None)
         self._watch = ExitWatch()
-        self._surroundings = Surroundings(self._environment, self._watch, self._directory, limit)
+        self._journal = Journal(os.path.join(self._places.journals, f"{self._host}.jsonl"))
+        spool = Spool(os.path.join(self._places.spool, self._host))
+        spool.clear()
+        surroundings = Surroundings(
+            self._environment,
+            self._watch,
+            self._directory,
+            self._journal,
+            spool,
+            limit,
+            self._audit,
+        )
+        self._register = Register(surroundings, self._backlog, self._allowance())
         self._unix = StreamListener(self._visits.accept)
         try:
             await self._unix.listen(self._places.socket)
@@ -156,6 +172,13 @@ class Server:
         self._file.write(self.beacon, self.credentials)
         self._beat()
         self._rest()
+
+    def _audit_path(self) -> str:
+        return os.path.join(self._places.logs, f"{self._host}.audit")
+
+    def _allowance(self) -> Allowance | None:
+        names = self._options.allow
+        return Allowance(names, self._environment.get("PATH", os.defpath)) if names else None
 
     def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
         """Endpoints, or why there are none, and pyzmq's version."""
@@ -229,6 +252,8 @@ class Server:
 
     async def _close(self) -> None:
         await self._hide()
+        if self._journal is not None:
+            self._journal.close()
         self._lock.release()
         # Last: a client that asked for the end sees by its link that all of it has come.
         await self._visits.close()
@@ -237,32 +262,40 @@ class Server:
 
     # --- clients
 
-    def _begin(self, link: Link) -> Session:
+    def _begin(self, link: Link, hello: Hello) -> Session:
         return Session(
+            hello.session,
             link,
-            self._surroundings,
-            self._backlog,
+            self._register,
             on_inquiry=self._report,
             on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
+            version=hello.version,
         )
 
     def _answer(self, hello: Hello) -> Welcome | Refusal:
         version = self._options.version
+        if not 0 < len(hello.session) <= MAX_NAME:
+            return Refusal("session", f"a name has 1 to {MAX_NAME} characters", version)
+        if hello.wish == "stop":
+            self.stop(reason="a client asked for it")
         if self._backlog.is_closed:
             return Refusal("stopping", "the server is stopping", version)
-        if len(self._visits) >= MAX_LINKS:
-            return Refusal("limit", f"{MAX_LINKS} clients are connected already", version)
+        most = self._options.max_clients
+        if len(self._visits) >= most:
+            return Refusal("limit", f"{most} clients are connected already", version)
         if hello.newest < OLDEST_PROTOCOL or hello.oldest > PROTOCOL_VERSION:
             ours = f"the server ({version}) speaks protocol {OLDEST_PROTOCOL}-{PROTOCOL_VERSION}"
             theirs = f"the client ({hello.version}) {hello.oldest}-{hello.newest}"
             return Refusal("version", f"{ours}, {theirs}", version)
-        why_not = self.beacon.why_no_zmq if self.beacon else ""
+        assert self._journal is not None
+        resumed = self._journal.knows(hello.session)
         return Welcome(
             min(hello.newest, PROTOCOL_VERSION),
             version,
             self._host,
             os.getpid(),
-            why_no_zmq=why_not,
+            why_no_zmq=self.beacon.why_no_zmq if self.beacon else "",
+            resumed=resumed,
         )
 
     def _report(self, inquiry: Inquiry) -> Message:
@@ -276,11 +309,13 @@ class Server:
             beacon.started,
             clients=len(self._visits),
             running=self._backlog.running,
+            waiting=self._backlog.waiting,
             endpoints=beacon.endpoints,
             log=beacon.log,
             python=f"{beacon.python} {sys.version.split()[0]}",
             zmq=beacon.zmq,
             why_no_zmq=beacon.why_no_zmq,
+            why_no_journal=self._journal.why_not if self._journal else "",
         )
 
     # --- clocks
@@ -295,6 +330,7 @@ class Server:
             log.warning("the beacon was not ours any more; writing it again")
             with contextlib.suppress(ServerStartFailed):
                 self._file.write(self.beacon, self.credentials)
+        self._register.tidy()
         self._loop.call_later(BEACON_SECONDS, self._beat)
 
     def _rest(self) -> None:
@@ -316,25 +352,6 @@ def _home(environ: Mapping[str, str]) -> str:
     """Where commands start; as with sshd, the root where there is no such home."""
     home = environ.get("HOME", "")
     return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
-
-
-def _raise_descriptor_limit() -> tuple[int, int]:
-    """Raises our own limit of open files; gives the old one, for the commands."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    hard = before[1]
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if before[0] != resource.RLIM_INFINITY and before[0] < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return before
-
-
-def _most_commands() -> int:
-    """How many commands at once the descriptors allow, without those of links and files."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_RUNNING
-    return min(MAX_RUNNING, max(1, (soft - OWN_FILES) // FILES_EACH))
 
 
 def _one_line(fault: Exception) -> str:

@@ -1,15 +1,15 @@
-"""What the server remembers of one client: its link and its commands.
+"""What one client asks for over the link that it has now.
 
-A session is named by the client and may outlive a link.  Requests arrive here in order
-and none of them waits: each is answered at once or starts something that answers later.
-Knows messages and commands, not how links are made.
+Requests arrive here in order and none of them waits: each is answered at once or starts
+something that answers later.  The session's name outlives the link, its commands do too:
+they are the register's, and are followed again over the next link.  Knows messages, not
+how links are made.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import LinkLost, PeerMisbehaved
 from ..links.link import Link
@@ -17,8 +17,13 @@ from ..protocol.messages import (
     NULL,
     PIPE,
     TO_STDOUT,
+    Attach,
+    CommandsEnd,
+    Detach,
+    Forget,
     Input,
     Inquiry,
+    ListCommands,
     Message,
     OutputClosed,
     OutputTaken,
@@ -26,54 +31,49 @@ from ..protocol.messages import (
     Pong,
     Signal,
     Start,
-    StartFailed,
     Stop,
     Terminate,
 )
-from .backlog import Backlog
-from .commands import Command, Surroundings
+from .audit import Caller
+from .commands import Command, Gone
+from .register import Register
 
-__all__ = ["Session"]
+__all__ = ["MAX_NAME", "Session"]
 
-# Commands of a client that said goodbye, or of one that vanished: seconds until they end.
-# A vanished one gets longer, for a submission that is under way to come through.
-GRACE_CLOSED, GRACE_LOST = 10.0, 60.0
-KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL
+MAX_NAME = 128  # characters of the ids that clients draw; the journal keeps them
 
 _WAYS = {"stdin": (PIPE, NULL), "stdout": (PIPE, NULL), "stderr": (PIPE, NULL, TO_STDOUT)}
 
 
 class Session:
-    """One client's commands, and the link it has now."""
+    """One client, and the link it has now."""
 
     def __init__(
         self,
+        name: str,
         link: Link,
-        surroundings: Surroundings,
-        backlog: Backlog,
+        register: Register,
         *,
         on_inquiry: Callable[[Inquiry], Message],
         on_stop: Callable[[Stop], None],
+        version: str = "",
     ) -> None:
+        self.id = name
+        self.caller = Caller(name, link.info.peer, version)
         self._link: Link | None = link
-        self._surroundings = surroundings
-        self._backlog = backlog
+        self._register = register
         self._on_inquiry = on_inquiry
         self._on_stop = on_stop
-        self._commands: dict[str, Command] = {}
+        self._is_met = False
+        self._asked: set[str] = set()  # commands that it started or attached to
 
     def handle(self, message: Message) -> None:
         """Does what the client asked; raises PeerMisbehaved where it breaks the rules."""
-        if isinstance(message, Start):
-            self._start(message)
-        elif isinstance(message, Ping):
-            self.post(Pong(message.number))
-        elif isinstance(message, Inquiry):
-            self.post(self._on_inquiry(message))
-        elif isinstance(message, Stop):
-            self._on_stop(message)
-        else:
-            self._to_command(message)
+        if not self._is_met:
+            # Its first word after our Welcome: it has heard whether we knew it before.
+            self._is_met = True
+            self._register.meet(self.id)
+        _REQUESTS.get(type(message), Session._to_command)(self, message)
 
     def post(self, message: Message) -> None:
         """Sends, if there is a link; a link that breaks is noticed by whoever receives from it."""
@@ -83,19 +83,13 @@ class Session:
             except LinkLost:
                 self._link = None
 
-    def leave(self, *, closed: bool) -> None:
-        """The client is gone: `closed` on purpose, or lost.  Its commands get a grace."""
+    def leave(self, gone: Gone) -> None:
+        """The client is gone, and so is this link; its commands go on as was agreed."""
         self._link = None
-        for command in list(self._commands.values()):  # one may be over with it
-            command.lose_reader()
-        if self._commands:
-            loop = asyncio.get_running_loop()
-            loop.call_later(GRACE_CLOSED if closed else GRACE_LOST, self.end_commands)
-
-    def end_commands(self, grace: float = KILL_AFTER) -> None:
-        """Ends what still runs."""
-        for command in list(self._commands.values()):
-            command.terminate(grace)
+        for name in self._asked:
+            command = self._register.find(name)
+            if command is not None and command.follower is self:
+                command.unfollow(gone)
 
     def _start(self, request: Start) -> None:
         for way, allowed in _WAYS.items():
@@ -103,39 +97,64 @@ class Session:
                 raise PeerMisbehaved(
                     f"{way}={getattr(request, way)!r} is no way to start a command"
                 )
-        if not request.command or request.command in self._commands:
-            return  # said again: it runs already
-        if self._backlog.is_closed:
-            self.post(StartFailed(request.command, errno.ESHUTDOWN, "The server is stopping"))
-            return
-        command = Command(request, self._surroundings, self.post, self._over)
-        self._commands[request.command] = command
-        self._backlog.admit(command)
+        if not 0 < len(request.command) <= MAX_NAME:
+            raise PeerMisbehaved(f"A command whose id has {len(request.command)} characters")
+        self._asked.add(request.command)
+        self._register.start(request, self)
+
+    def _attach(self, asked: Attach) -> None:
+        self._asked.add(asked.command)
+        self._register.attach(asked, self)
+
+    def _forget(self, said: Forget) -> None:
+        self._asked.difference_update(said.commands)
+        self._register.forget(said.commands, self)
+
+    def _list(self, asked: ListCommands) -> None:
+        for entry in self._register.entries(asked.request):
+            self.post(entry)
+        self.post(CommandsEnd(asked.request))
+
+    def _ping(self, asked: Ping) -> None:
+        self.post(Pong(asked.number))
+
+    def _inquiry(self, asked: Inquiry) -> None:
+        self.post(self._on_inquiry(asked))
+
+    def _stop(self, asked: Stop) -> None:
+        self._on_stop(asked)
 
     def _to_command(self, message: Message) -> None:
-        # A message about a command that is over crossed its last answer: nothing to do.
-        command = self._commands.get(getattr(message, "command", ""))
-        if command is None:
-            return
-        if isinstance(message, Input):
-            command.input(message)
-        elif isinstance(message, OutputTaken):
-            command.output_taken(message.stream, message.offset)
-        elif isinstance(message, OutputClosed):
-            command.close_output(message.stream)
-        elif isinstance(message, Signal):
-            command.signal(message.number)
-        elif isinstance(message, Terminate):
-            command.terminate(message.grace)
-
-    def _over(self, command: Command) -> None:
-        self._commands.pop(command.id, None)
-        self._backlog.leave(command)
+        # What is said of a command that somebody else follows now crossed our being told.
+        command = self._register.find(getattr(message, "command", ""))
+        if command is not None and command.follower is self:
+            _TO_COMMAND[type(message)](command, message)
 
     @property
-    def commands(self) -> int:
-        """How many of its commands are not over."""
-        return len(self._commands)
+    def commands(self) -> list[Command]:
+        """Those it follows."""
+        found = (self._register.find(name) for name in self._asked)
+        return [command for command in found if command is not None and command.follower is self]
 
     def __repr__(self) -> str:
-        return f"<Session with {len(self._commands)} commands, link {self._link is not None}>"
+        return f"<Session {self.id[:8]} with {len(self.commands)} commands>"
+
+
+_REQUESTS: dict[type, Callable[[Session, Any], None]] = {
+    Start: Session._start,
+    Attach: Session._attach,
+    Forget: Session._forget,
+    Ping: Session._ping,
+    ListCommands: Session._list,
+    Inquiry: Session._inquiry,
+    Stop: Session._stop,
+}
+
+_TO_COMMAND: dict[type, Callable[[Command, Any], None]] = {
+    Input: Command.input,
+    OutputTaken: lambda command, said: command.output_taken(said.stream, said.offset),
+    OutputClosed: lambda command, said: command.close_output(said.stream),
+    Signal: lambda command, said: command.signal(said.number),
+    Terminate: lambda command, said: command.terminate(said.grace, said.number),
+    Detach: lambda command, said: command.detach(),
+}

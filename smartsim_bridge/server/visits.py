@@ -1,8 +1,8 @@
 """Who is here: every link from its first word to its last.
 
 A link becomes a visit when its client has greeted; a visit ends with Bye, with a broken
-rule, or with its link.  Links that fall silent are cut.  Must not know what clients ask
-for, nor how links are made.
+rule, or with its link.  Links that fall silent are cut; so is one whose client has come
+back over another.  Must not know what clients ask for, nor how links are made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..errors import LinkLost
 from ..links.link import Link
 from ..protocol.conversation import Conversation, Side
 from ..protocol.messages import DEFAULT_HEARTBEAT, Bye, Hello, Message, Refusal, Welcome
+from .commands import Gone
 from .sessions import Session
 
 __all__ = ["Visits"]
@@ -22,7 +23,8 @@ __all__ = ["Visits"]
 log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0  # a connection that does not say who it is
-MISSED_HEARTBEATS = 3  # then the link is lost
+# With the time until the next look a silent link is noticed within three heartbeats.
+MISSED_HEARTBEATS = 2
 
 
 class Visits:
@@ -35,7 +37,7 @@ class Visits:
     def __init__(
         self,
         answer: Callable[[Hello], Welcome | Refusal],
-        begin: Callable[[Link], Session],
+        begin: Callable[[Link, Hello], Session],
         on_change: Callable[[], None],
     ) -> None:
         self._answer = answer
@@ -72,8 +74,9 @@ class Visits:
     async def _serve(self, link: Link) -> None:
         conversation = Conversation(Side.SERVER)
         try:
-            await self._greet(link, conversation)
-            visit = self._visits[link] = _Visit(conversation, self._begin(link))
+            hello = await self._greet(link, conversation)
+            self._part_with(hello.session)
+            visit = self._visits[link] = _Visit(conversation, self._begin(link, hello))
             self._watch()
             link.deliver(visit)
             await visit.over
@@ -84,7 +87,7 @@ class Visits:
             self._part(link)
             await link.close()
 
-    async def _greet(self, link: Link, conversation: Conversation) -> None:
+    async def _greet(self, link: Link, conversation: Conversation) -> Hello:
         try:
             hello = await asyncio.wait_for(link.receive(), HELLO_SECONDS)
         except asyncio.TimeoutError:
@@ -98,11 +101,19 @@ class Visits:
         if isinstance(answer, Refusal):
             await link.close()
             raise LinkLost(answer.text)
+        return hello
+
+    def _part_with(self, session: str) -> None:
+        """Its client is here again: the link that it had before is dead, or will be."""
+        for link, visit in list(self._visits.items()):
+            if visit.session.id == session:
+                link.cut(LinkLost("Its client came back over another link"))
+                self._part(link)
 
     def _part(self, link: Link) -> None:
         visit = self._visits.pop(link, None)
         if visit is not None:
-            visit.session.leave(closed=visit.said_goodbye)
+            visit.session.leave(visit.gone)
             self._on_change()
 
     def _watch(self) -> None:
@@ -115,7 +126,8 @@ class Visits:
         self._sweeper = None
         oldest = self._loop.time() - MISSED_HEARTBEATS * DEFAULT_HEARTBEAT
         for link, visit in list(self._visits.items()):
-            if visit.heard < oldest:
+            if visit.heard <= oldest:
+                visit.gone = Gone.SILENT
                 link.cut(LinkLost("No heartbeat"))
         if self._visits:
             self._sweeper = self._loop.call_later(DEFAULT_HEARTBEAT, self._sweep)
@@ -130,20 +142,20 @@ class _Visit:
         self._conversation = conversation
         self._clock = loop.time
         self.heard = loop.time()
-        self.said_goodbye = False
+        self.gone = Gone.BROKEN  # unless it says goodbye, or falls silent
         self.over: asyncio.Future[None] = loop.create_future()
 
     def arrived(self, message: Message) -> None:
         self.heard = self._clock()
         self._conversation.received(message)
         if isinstance(message, Bye):
-            self.said_goodbye = True
+            self.gone = Gone.CLOSED
             self._end()
         else:
             self.session.handle(message)
 
     def lost(self, fault: LinkLost) -> None:
-        if not self.said_goodbye:
+        if self.gone is not Gone.CLOSED:
             log.info("a link ended without goodbye: %s", fault.what)
         self._end()
 

@@ -24,7 +24,7 @@ from ..stages import Journey
 from .ask import Ask
 from .auth import authenticate
 from .dialling import Proxy, dial, resolve, start_proxy
-from .execution import Completed, StdioPipe, execute
+from .execution import Completed, StdioPipe, answers, execute
 from .host_keys import algorithms_in_order, verify
 from .target import Target
 from .transport import Transport
@@ -124,6 +124,10 @@ class SshConnection:
     def is_alive(self) -> bool:
         """Whether it is open as far as we know; a peer that froze is not noticed."""
         return not self._is_closed and self._transport.is_active()
+
+    def answers(self, deadline: Deadline) -> bool:
+        """Whether the host is still there at the other end, asked of it."""
+        return self.is_alive and answers(self._transport, deadline)
 
     def execute(self, command: str, *, stdin: bytes = b"", deadline: Deadline) -> Completed:
         """Runs a command in the user's login shell, to its end.  Raises SshFailed."""

@@ -20,7 +20,7 @@ from ..deadline import Deadline
 from ..errors import SshFailed
 from .pump import Pump
 
-__all__ = ["Completed", "StdioPipe", "execute", "open_session"]
+__all__ = ["Completed", "StdioPipe", "answers", "execute", "open_session"]
 
 # Answers of the bootstrap are a few kilobytes; a start-up file that prints for ever must not
 # fill the memory.  What is beyond is read and dropped, so that the command can end.
@@ -80,6 +80,17 @@ def open_session(
                 f"the host would not run a command: {why}", host=host, step="execute"
             ) from error
     return channel
+
+
+def answers(transport: paramiko.Transport, deadline: Deadline) -> bool:
+    """Whether anybody answers; that another session is refused is an answer as well."""
+    try:
+        transport.open_session(timeout=deadline.at_most(OPEN_SECONDS)).close()
+    except paramiko.ChannelException:
+        return True
+    except (paramiko.SSHException, EOFError, OSError):
+        return False
+    return True
 
 
 def execute(

@@ -298,15 +298,13 @@ def test_after_close_nothing_runs_and_close_may_be_repeated(
 
 
 def test_commands_of_a_client_that_left_end_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("smartsim_bridge.server.sessions.GRACE_CLOSED", 0.01)
-
     async def main() -> None:
         async with server_in(tmp_path) as server:
             assert server.beacon is not None
             async with bridge_on(await connect_unix(server.beacon.socket)) as bridge:
-                command = await bridge.popen(["sleep", "600"])
+                command = await bridge.popen(["sleep", "600"], grace=0.01)
             await wait_until_async(lambda: not is_running(command.pid))
 
     run(main(), 20.0)

@@ -22,7 +22,7 @@ from tests.support.peers import http_peer, silent_peer
 
 def climbed(**keywords: Any) -> Ascent:
     async def main() -> Ascent:
-        ascent = await climb(Settings.gather(**keywords))
+        ascent = await climb(Settings.gather(**keywords), "5" * 32)
         await ascent.close()
         return ascent
 

@@ -6,14 +6,17 @@ import asyncio
 
 import pytest
 
-from smartsim_bridge.client.talk import Talk
+from smartsim_bridge.client.talk import AboutCommand, Talk
 from smartsim_bridge.errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.protocol.messages import (
     Bye,
+    CommandsEnd,
+    Entry,
     Exited,
     Hello,
     Inquiry,
+    ListCommands,
     Message,
     Refusal,
     Report,
@@ -27,16 +30,20 @@ from tests.support.waiting import wait_until_async
 
 
 class Heard:
-    """A command that only listens."""
+    """A session that only listens."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.beats = 0
         self.fault: LinkLost | None = None
 
-    def handle(self, message: Message) -> None:
+    def told(self, message: AboutCommand) -> None:
         self.messages.append(message)
 
-    def lost(self, fault: LinkLost) -> None:
+    def beat(self) -> None:
+        self.beats += 1
+
+    def talk_over(self, fault: LinkLost) -> None:
         self.fault = fault
 
 
@@ -81,20 +88,44 @@ def test_any_other_first_word_ends_it(answer: Message) -> None:
         run(greeted(answer))
 
 
-def test_messages_reach_the_command_that_they_are_about() -> None:
+def test_what_is_said_about_commands_reaches_the_session() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        one, other = Heard(), Heard()
-        talk.register("1", one)
-        talk.register("2", other)
-        far.send(Exited("2", code=0, signal=None, timed_out=False, final=True))
-        await wait_until_async(lambda: other.messages)
-        assert one.messages == []
-        talk.forget("2")
-        far.send(Exited("2", code=0, signal=None, timed_out=False, final=True))
-        far.send(Exited("1", code=0, signal=None, timed_out=False, final=True))
-        await wait_until_async(lambda: one.messages)
-        assert len(other.messages) == 1
+        session = Heard()
+        talk.attend(session)
+        said = Exited("2", code=0, signal=None, timed_out=False, final=True)
+        far.send(said)
+        await wait_until_async(lambda: session.messages)
+        assert session.messages == [said]
+        assert talk.was_useful
+        await talk.close()
+
+    run(main())
+
+
+def test_a_session_that_attends_too_late_is_told_of_the_end() -> None:
+    async def main() -> None:
+        talk, far = await talk_by_hand()
+        far.cut(LinkLost("cable pulled"))
+        await wait_until_async(lambda: talk.fault)
+        session = Heard()
+        talk.attend(session)
+        assert session.fault is talk.fault
+
+    run(main())
+
+
+def test_commands_are_listed_up_to_the_last_word() -> None:
+    async def main() -> None:
+        talk, far = await talk_by_hand()
+        asking = asyncio.ensure_future(talk.list_commands(5.0))
+        question = await far.receive()
+        assert isinstance(question, ListCommands)
+        entries = [Entry(question.request, name, ("true",), "ended") for name in "ab"]
+        for entry in (*entries, Entry(99, "c", (), "ended")):
+            far.send(entry)
+        far.send(CommandsEnd(question.request))
+        assert await asking == entries
         await talk.close()
 
     run(main())
@@ -127,14 +158,14 @@ def test_an_inquiry_without_an_answer_ends_in_time() -> None:
 def test_a_lost_link_is_told_to_everybody_who_waits() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        command = Heard()
-        talk.register("1", command)
+        session = Heard()
+        talk.attend(session)
         asking = asyncio.ensure_future(talk.inquire(5.0))
         await asyncio.sleep(0)
         far.cut(LinkLost("cable pulled"))
         with pytest.raises(LinkLost):
             await asking
-        await wait_until_async(lambda: command.fault)
+        await wait_until_async(lambda: session.fault)
         with pytest.raises(LinkLost):
             talk.send(Bye())
         await talk.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,8 +14,11 @@ from smartsim_bridge.errors import LinkLost
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.protocol.messages import (
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
     STDOUT,
     Exited,
+    Hello,
     Input,
     InputTaken,
     Message,
@@ -25,14 +30,23 @@ from smartsim_bridge.protocol.messages import (
     StartFailed,
 )
 from smartsim_bridge.server.backlog import Backlog
-from smartsim_bridge.server.commands import Surroundings
+from smartsim_bridge.server.commands import Command, Surroundings
 from smartsim_bridge.server.exits import ExitWatch
+from smartsim_bridge.server.journal import Journal
+from smartsim_bridge.server.register import Register
 from smartsim_bridge.server.sessions import Session
+from smartsim_bridge.server.spool import Spool
 from tests.support.waiting import wait_until_async
 
-__all__ = ["Talk", "Told", "in_session"]
+__all__ = ["Talk", "Told", "hello", "in_session"]
 
+SESSION = "5" * 32
 PATH = {"PATH": "/usr/bin:/bin"}
+
+
+def hello() -> Hello:
+    """The first word of a client that nobody has met."""
+    return Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, "0.1", secrets.token_hex(16))
 
 
 @dataclass
@@ -76,7 +90,7 @@ class Talk:
         self.link.send(Input(command, offset, eof, data))
 
     async def run(self, *argv: str, **options: Any) -> Told:
-        name = f"c{len(self.commands)}"
+        name = secrets.token_hex(16)
         self.start(name, *argv, **options)
         return await self.over(name)
 
@@ -165,22 +179,26 @@ async def in_session(
     near, far = memory_links()
     watch = ExitWatch()
     backlog = Backlog(limit)
-    surroundings = Surroundings(environment, watch, directory, descriptor_limit)
-    session = Session(
-        far,
-        surroundings,
-        backlog,
-        on_inquiry=lambda asked: Report(asked.request, "0.1", "login1", 1, 0.0, 1, 0),
-        on_stop=lambda request: None,
-    )
-    far.deliver(Hearing(session))
-    talk = Talk(near)
-    try:
-        yield talk, session, backlog
-    finally:
-        for command in backlog.commands:
-            command.terminate(0.0)
-            command.kill()
-        await wait_until_async(lambda: not backlog.running)
-        await talk.close()
-        watch.close()
+    with tempfile.TemporaryDirectory(prefix="ssb-") as state:
+        journal, spool = Journal(f"{state}/journal"), Spool(f"{state}/spool")
+        surroundings = Surroundings(environment, watch, directory, journal, spool, descriptor_limit)
+        session = Session(
+            SESSION,
+            far,
+            Register(surroundings, backlog),
+            on_inquiry=lambda asked: Report(asked.request, "0.1", "login1", 1, 0.0, 1, 0),
+            on_stop=lambda request: None,
+        )
+        far.deliver(Hearing(session))
+        talk = Talk(near)
+        try:
+            yield talk, session, backlog
+        finally:
+            for command in backlog.commands:
+                assert isinstance(command, Command)
+                command.terminate(0.0)
+                command.kill()
+            await wait_until_async(lambda: not backlog.running)
+            await talk.close()
+            watch.close()
+            journal.close()

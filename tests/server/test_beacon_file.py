@@ -29,11 +29,13 @@ BEACON = Beacon("login1", "b00t", os.getuid(), os.getpid(), 1, "0.1", 1, "/tmp/s
 def places(tmp_path: Path) -> Places:
     (tmp_path / "servers").mkdir(mode=0o700)
     return Places(
-        str(tmp_path),
-        str(tmp_path / "servers"),
-        str(tmp_path),
-        str(tmp_path / "lock"),
-        str(tmp_path / "socket"),
+        state=str(tmp_path),
+        servers=str(tmp_path / "servers"),
+        logs=str(tmp_path),
+        journals=str(tmp_path),
+        spool=str(tmp_path),
+        lock=str(tmp_path / "lock"),
+        socket=str(tmp_path / "socket"),
     )
 
 

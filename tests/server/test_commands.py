@@ -436,9 +436,10 @@ def test_limit_of_open_files_is_the_usual_one() -> None:
 def test_start_may_go_unannounced() -> None:
     async def talk() -> None:
         async with in_session() as (client, _, _):
-            await client.run("true", announce=False)
-            await client.run("true")
-            assert [one.command for one in client.all if isinstance(one, Started)] == ["c1"]
+            quiet = await client.run("true", announce=False)
+            told = await client.run("true")
+            assert (quiet.pid, told.pid > 0) == (0, True)
+            assert len([one for one in client.all if isinstance(one, Started)]) == 1
 
     run(talk())
 

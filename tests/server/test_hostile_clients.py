@@ -18,14 +18,13 @@ from smartsim_bridge.links.zmq_link import connect_zmq
 from smartsim_bridge.protocol.beacon import Beacon, Credentials
 from smartsim_bridge.protocol.codec import MAX_PAYLOAD, encode
 from smartsim_bridge.protocol.framing import pack
-from smartsim_bridge.protocol.messages import Hello, Input, Message, Start, Welcome
+from smartsim_bridge.protocol.messages import Input, Message, Start, Welcome
 from tests.server.running import Fleet, is_running
-from tests.server.talks import Talk
+from tests.server.talks import Talk, hello
 from tests.support.loops import run
 
 MALFORMED = 10_000
 GROWTH = 10 * 1024 * 1024
-HELLO = Hello(2, 2, "0.1", "s1")
 SEED = 20240501
 
 pytestmark = pytest.mark.slow
@@ -53,7 +52,7 @@ async def answers(beacon: Beacon, keys: Credentials) -> None:
         await connect_zmq(beacon.endpoints[0], keys, timeout=10),
         await connect_unix(beacon.socket),
     ):
-        link.send(HELLO)
+        link.send(hello())
         assert isinstance(await link.receive(), Welcome)
         client = Talk(link)
         assert (await client.run("echo", "on")).out == b"on\n"
@@ -172,7 +171,7 @@ def test_broken_talk_after_a_good_greeting_leaves_it_serving(
 ) -> None:
     beacon, keys = server
     after: list[Message] = [
-        HELLO,
+        hello(),
         Input("c", 5, payload=b"gap"),
         Input("c", 0, payload=bytes(MAX_PAYLOAD)),
         Start("c", ("true",), stdin="nonsense"),
@@ -185,7 +184,7 @@ def test_broken_talk_after_a_good_greeting_leaves_it_serving(
                 if way == "zmq"
                 else connect_unix(beacon.socket)
             )
-            link.send(HELLO)
+            link.send(hello())
             link.send(Start("c", ("true",)))
             link.send(after[number % len(after)])
             await link.close()

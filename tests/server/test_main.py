@@ -26,13 +26,13 @@ from smartsim_bridge.protocol.beacon import (
 from smartsim_bridge.protocol.messages import Hello, Start, Stop, Stopping, Welcome
 from smartsim_bridge.server.__main__ import main
 from tests.server.running import Fleet, is_running
-from tests.server.talks import Talk
+from tests.server.talks import Talk, hello
 from tests.support.loops import run
 from tests.support.waiting import wait_until
 
 
 async def greeted(link: Link) -> Talk:
-    link.send(Hello(2, 2, "0.1", "s1"))
+    link.send(hello())
     assert isinstance(await link.receive(), Welcome)
     return Talk(link)
 

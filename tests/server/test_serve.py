@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -37,30 +38,36 @@ from smartsim_bridge.server import serve, visits
 from smartsim_bridge.server.places import Places
 from smartsim_bridge.server.serve import Server, ServerOptions
 from tests.links.pairs import all_from
-from tests.server.talks import Talk
+from tests.server.talks import Talk, hello
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
-
-HELLO = Hello(2, 2, "0.1", "s1")
 
 
 @pytest.fixture
 def places() -> Iterator[Places]:
     # Not below tmp_path: the path of a socket may have 107 bytes only.
     with tempfile.TemporaryDirectory(prefix="ssb-") as name:
-        for part in ("servers", "logs"):
+        for part in ("servers", "logs", "journal", "spool"):
             (Path(name) / part).mkdir(mode=0o700)
-        yield Places(name, f"{name}/servers", f"{name}/logs", f"{name}/lock", f"{name}/sock")
+        yield Places(
+            state=name,
+            servers=f"{name}/servers",
+            logs=f"{name}/logs",
+            journals=f"{name}/journal",
+            spool=f"{name}/spool",
+            lock=f"{name}/lock",
+            socket=f"{name}/sock",
+        )
 
 
-def make_server(places: Places, home: str = "/", port: int = 0) -> Server:
+def make_server(places: Places, home: str = "/", **options: Any) -> Server:
     environ = {"PATH": "/usr/bin:/bin", "HOME": home}
-    return Server(ServerOptions("0.1", port=port), places, environ)
+    return Server(ServerOptions("0.1", **options), places, environ)
 
 
 @asynccontextmanager
-async def serving(places: Places, home: str = "/") -> AsyncIterator[Server]:
-    server = make_server(places, home)
+async def serving(places: Places, home: str = "/", **options: Any) -> AsyncIterator[Server]:
+    server = make_server(places, home, **options)
     await server.start()
     waiting = asyncio.ensure_future(server.wait())
     try:
@@ -72,7 +79,7 @@ async def serving(places: Places, home: str = "/") -> AsyncIterator[Server]:
 
 async def client_of(places: Places) -> Link:
     link = await connect_unix(places.socket)
-    link.send(HELLO)
+    link.send(hello())
     assert isinstance(await link.receive(), Welcome)
     return link
 
@@ -173,14 +180,12 @@ def test_client_without_heartbeat_is_cut_and_one_with_stays(
     run(talk())
 
 
-def test_too_many_clients_are_refused(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "MAX_LINKS", 2)
-
+def test_too_many_clients_are_refused(places: Places) -> None:
     async def talk() -> None:
-        async with serving(places):
+        async with serving(places, max_clients=2):
             clients = [await client_of(places) for _ in range(2)]
             link = await connect_unix(places.socket)
-            link.send(HELLO)
+            link.send(hello())
             answer = await link.receive()
             assert isinstance(answer, Refusal)
             assert answer.reason == "limit"
@@ -192,14 +197,14 @@ def test_too_many_clients_are_refused(places: Places, monkeypatch: pytest.Monkey
     run(talk())
 
 
-@pytest.mark.parametrize("later", [HELLO, Ping(1), Start("c", ("true",))])
+@pytest.mark.parametrize("later", [hello(), Ping(1), Start("c", ("true",))])
 def test_second_hello_costs_the_link_and_the_session(places: Places, later: object) -> None:
     async def talk() -> None:
         async with serving(places) as server:
             link = await connect_unix(places.socket)
-            link.send(HELLO)
+            link.send(hello())
             link.send(later)  # type: ignore[arg-type]
-            link.send(HELLO)
+            link.send(hello())
             assert isinstance(await link.receive(), Welcome)
             await all_from(link)
             await wait_until_async(lambda: not server._visits)
@@ -290,7 +295,7 @@ def test_server_without_pyzmq_serves_its_socket_and_says_why(
             assert (server.beacon.endpoints, server.credentials) == ((), None)
             assert "zmq" in server.beacon.why_no_zmq
             link = await connect_unix(places.socket)
-            link.send(HELLO)
+            link.send(hello())
             answer = await link.receive()
             assert isinstance(answer, Welcome)
             assert answer.why_no_zmq == server.beacon.why_no_zmq

@@ -8,7 +8,7 @@ import pytest
 
 from smartsim_bridge.protocol.flow import WINDOW
 from smartsim_bridge.protocol.messages import PIPE, Inquiry, Ping, Pong, Report, Start, Terminate
-from smartsim_bridge.server import sessions
+from smartsim_bridge.server.commands import Gone
 from tests.server.talks import in_session
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
@@ -115,30 +115,26 @@ def test_unknown_way_for_a_stream_cuts_the_link(way: dict[str, str]) -> None:
     run(talk())
 
 
-@pytest.mark.parametrize("closed", [True, False])
-def test_commands_of_a_client_that_is_gone_get_a_grace(
-    closed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("GRACE_CLOSED", "GRACE_LOST"):
-        monkeypatch.setattr(sessions, name, 0.3)
-
+@pytest.mark.parametrize("gone", list(Gone))
+def test_commands_of_a_client_that_is_gone_get_their_grace(gone: Gone) -> None:
     async def talk() -> None:
         async with in_session() as (client, session, backlog):
-            client.start("c", "sleep", "60")
-            await client.until(lambda: client.commands["c"].pid)
-            session.leave(closed=closed)
-            assert backlog.running == 1
-            await wait_until_async(lambda: not backlog.running)
-            assert session.commands == 0
+            client.start("c", "sleep", "60", grace=0.3)
+            client.start("kept", "sleep", "60", grace=0.3, keep=True)
+            await client.until(lambda: all(one.pid for one in client.commands.values()))
+            session.leave(gone)
+            assert backlog.running == 2
+            await wait_until_async(lambda: backlog.running == 1)
+            assert session.commands == []
 
     run(talk())
 
 
-def test_vanished_client_has_the_longer_grace() -> None:
-    assert sessions.GRACE_CLOSED < sessions.GRACE_LOST
+def test_who_may_come_back_has_the_longer_grace() -> None:
+    assert Gone.CLOSED.value < Gone.BROKEN.value < Gone.SILENT.value
 
 
-def test_unread_output_of_an_ended_command_is_let_go_with_its_client() -> None:
+def test_unread_output_of_an_ended_command_is_let_go_when_its_client_closes() -> None:
     async def talk() -> None:
         async with in_session() as (client, session, backlog):
             for name in ("a", "b"):
@@ -147,7 +143,7 @@ def test_unread_output_of_an_ended_command_is_let_go_with_its_client() -> None:
             client.start("c", "sleep", "60")
             await client.until(lambda: all(client.commands[name].exits for name in "ab"))
             assert backlog.running == 3
-            session.leave(closed=False)
+            session.leave(Gone.CLOSED)
             await wait_until_async(lambda: backlog.running == 1)
 
     run(talk())
@@ -175,4 +171,4 @@ def test_repr_tells_commands_and_link() -> None:
         async with in_session() as (_, session, _):
             return repr(session)
 
-    assert run(talk()) == "<Session with 0 commands, link True>"
+    assert run(talk()) == "<Session 55555555 with 0 commands>"

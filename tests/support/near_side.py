@@ -13,17 +13,20 @@ from pathlib import Path
 
 from smartsim_bridge.client.bridge import AsyncBridge
 from smartsim_bridge.client.ladder import Ascent
+from smartsim_bridge.client.session import Session
 from smartsim_bridge.client.talk import Talk
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.links.stream_link import connect_unix
-from smartsim_bridge.protocol.messages import Hello, Welcome
+from smartsim_bridge.protocol.messages import Hello, Ping, Welcome
 from smartsim_bridge.server.places import choose_places
 from smartsim_bridge.server.serve import Server, ServerOptions
+from smartsim_bridge.settings import Settings
 
-__all__ = ["bridge_in", "bridge_on", "server_in", "talk_by_hand"]
+__all__ = ["bridge_in", "bridge_on", "server_in", "session_on", "talk_by_hand"]
 
 VERSION = "0.0.test"
+SESSION = "f" * 32
 
 
 @asynccontextmanager
@@ -43,8 +46,8 @@ async def server_in(directory: Path) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def bridge_on(link: Link, transport: str = "local") -> AsyncIterator[AsyncBridge]:
     """A bridge over any link."""
-    talk = await Talk.open(link, session="f" * 32, version=VERSION, timeout=5.0)
-    bridge = AsyncBridge(Ascent(talk, transport, (), (), started=False))
+    talk = await Talk.open(link, session=SESSION, version=VERSION, timeout=5.0)
+    bridge = AsyncBridge(session_on(talk, transport), Settings())
     try:
         yield bridge
     finally:
@@ -60,11 +63,22 @@ async def bridge_in(directory: Path) -> AsyncIterator[AsyncBridge]:
             yield bridge
 
 
+def session_on(talk: Talk, transport: str = "local") -> Session:
+    """A session that takes a lost link for the end."""
+
+    async def no_way_back(former: Ascent) -> Ascent:
+        raise AssertionError(f"{former} was to be climbed again")
+
+    ascent = Ascent(talk, transport, (), (), started=False)
+    return Session(SESSION, ascent, no_way_back, patience=0.0)
+
+
 async def talk_by_hand() -> tuple[Talk, Link]:
     """A talk whose server is the test: it holds the other end of the link."""
     near, far = memory_links()
-    opening = Talk.open(near, session="f" * 32, version=VERSION, timeout=5.0)
+    opening = Talk.open(near, session=SESSION, version=VERSION, timeout=5.0)
     far.send(Welcome(2, VERSION, "head", 17))
     talk = await opening
     assert isinstance(await far.receive(), Hello)
+    assert isinstance(await far.receive(), Ping)
     return talk, far

@@ -1,0 +1,307 @@
+"""What outlives a link: the commands that this client follows, and the way back to them.
+
+Holds the talk of the moment.  When that one is lost it climbs the ladder again, with
+growing pauses, greets with the same name, and lets every command say again what may not
+have arrived.  Whoever waits for a command just waits longer.  It never asks the user
+anything: where a login needs him, that is the fault that everybody is told.  Knows not what
+commands are, only that they listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from ..errors import (
+    BootstrapFailed,
+    BridgeClosed,
+    CommandServerError,
+    CommandTaken,
+    HostKeyRefused,
+    InvalidSettings,
+    LinkLost,
+    LoginFailed,
+    NobodyListening,
+    NoServer,
+    PeerMisbehaved,
+    UnsupportedSshConfig,
+    VersionMismatch,
+)
+from ..protocol.messages import Entry, Forget, Message, Report
+from .ladder import Ascent
+from .talk import AboutCommand, Talk
+
+__all__ = ["Listener", "Session", "pauses"]
+
+FORGET_AT = 64  # commands that are over, before the server is told at once
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds between two climbs
+SETTLED_SECONDS = 10.0  # a link that lived so long, or brought anything, was a good one
+REFUSED_SECONDS = 60.0  # for a server that is gone from its port: one that restarts is back by then
+
+# What another climb would not mend; a host that refuses us must not be asked again and again.
+_FINAL = (
+    BootstrapFailed,
+    HostKeyRefused,
+    InvalidSettings,
+    LoginFailed,
+    NoServer,
+    UnsupportedSshConfig,
+    VersionMismatch,
+)
+
+
+class Listener(Protocol):
+    """A command, as the session sees it."""
+
+    def handle(self, message: AboutCommand) -> None:
+        """Something arrived that is about it; raises PeerMisbehaved."""
+
+    def resume(self, resumed: bool) -> None:
+        """There is another link; `resumed`: to a server that knows all we ever asked."""
+
+    def lost(self, fault: CommandServerError) -> None:
+        """Nothing more will arrive."""
+
+
+class Session:
+    """One client's side of a session."""
+
+    def __init__(
+        self,
+        name: str,
+        ascent: Ascent,
+        climb: Callable[[Ascent], Awaitable[Ascent]],
+        patience: float,
+    ) -> None:
+        self.id = name
+        self.ascent = ascent
+        self.reconnects = 0
+        self.fault: CommandServerError | None = None  # why there is no link, and none is sought
+        self._climb = climb
+        self._patience = patience
+        self._commands: dict[str, Listener] = {}
+        self._over: list[str] = []  # commands of which we have everything
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._pauses = pauses()
+        self._since = self._loop.time()
+        self._is_closed = False
+        self._climbing: asyncio.Task[None] | None = None
+        self._linked: asyncio.Future[None] = self._loop.create_future()
+        self._linked.set_result(None)
+        ascent.talk.attend(self)
+
+    @property
+    def talk(self) -> Talk:
+        """The talk of the moment, or the last one."""
+        return self.ascent.talk
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a link now, as far as we know."""
+        return self.fault is None and self.talk.fault is None
+
+    def next_number(self) -> int:
+        """The number of the next Start."""
+        return next(self._numbers)
+
+    # --- for commands
+
+    def register(self, command: str, listener: Listener) -> None:
+        """Messages about `command` go to `listener`; raises what `revive` raises."""
+        self.revive()
+        before = self._commands.pop(command, None)
+        if before is not None:
+            before.lost(CommandTaken(f"Attached to {command} once more, here", step="attach"))
+        self._commands[command] = listener
+
+    def forget(self, command: str, *, is_over: bool = False) -> None:
+        """Nothing more is expected about `command`; `is_over`: it has no more to say at all."""
+        self._commands.pop(command, None)
+        if is_over and not self._is_closed:
+            self._over.append(command)
+            if len(self._over) >= FORGET_AT:
+                self.beat()
+
+    def send(self, message: Message) -> bool:
+        """Whether it went out; what did not is said again by `Listener.resume`.
+
+        Raises ValueError for a message that is too large.
+        """
+        if not self.is_linked:
+            return False
+        try:
+            self.talk.send(message)
+        except LinkLost:
+            return False
+        return True
+
+    # --- for the bridge
+
+    async def linked(self) -> Talk:
+        """The talk, once there is a link.  Raises the fault where none comes."""
+        self.revive()
+        await asyncio.shield(self._linked)
+        if self.fault is not None:
+            raise copy.copy(self.fault)
+        return self.talk
+
+    async def inquire(self, timeout: float) -> Report:
+        """The server about itself; raises LinkLost."""
+        return await (await self.linked()).inquire(timeout)
+
+    async def list_commands(self, timeout: float) -> list[Entry]:
+        """All commands that the server knows; raises LinkLost."""
+        return await (await self.linked()).list_commands(timeout)
+
+    def revive(self) -> None:
+        """After we gave up: one more climb, for whoever calls now.
+
+        Raises the fault where that is of no use without the user.
+        """
+        if self._is_closed:
+            raise BridgeClosed("This bridge was closed")
+        if self.fault is None:
+            return
+        if isinstance(self.fault, _FINAL) and not isinstance(self.fault, NoServer):
+            raise copy.copy(self.fault)
+        self._seek(patience=0.0)
+
+    async def reconnect(self, climb: Callable[[Ascent], Awaitable[Ascent]]) -> None:
+        """Climbs now, in the user's presence; raises what stands in the way."""
+        if self.is_linked:
+            return
+        self._stop_seeking()
+        try:
+            self._arrive(await climb(self.ascent))
+        except CommandServerError as fault:
+            self._give_up(fault)
+            raise
+
+    async def close(self) -> None:
+        """Says goodbye; whatever still waits is told that the bridge was closed."""
+        if self._is_closed:
+            return
+        self.beat()
+        self._is_closed = True
+        self._stop_seeking()
+        if self.fault is None:
+            self._give_up(LinkLost("The bridge was closed", host=self.talk.welcome.host))
+        await self.ascent.close()
+
+    def disown(self) -> None:
+        """Tells nobody anything any more: the threads that wait have no time left for it."""
+        self._commands.clear()
+        self.talk.disown()
+
+    # --- for the talk (talk.Attendant)
+
+    def told(self, message: AboutCommand) -> None:
+        """Hands it to whom it is about; raises PeerMisbehaved."""
+        listener = self._commands.get(message.command)
+        if listener is not None:
+            listener.handle(message)
+
+    def beat(self) -> None:
+        """Tells the server what it need not keep for us."""
+        if self._over and self.send(Forget(tuple(self._over))):
+            self._over.clear()
+
+    def talk_over(self, fault: LinkLost) -> None:
+        """The link is lost: seeks another, unless the end was meant."""
+        if self._is_closed or self.fault is not None:
+            return
+        is_meant = bool(self.talk.stopping) and not self.talk.has_successor
+        if is_meant or self._patience <= 0 or isinstance(fault, PeerMisbehaved):
+            self._give_up(fault)
+        else:
+            self._seek(self._patience)
+
+    # --- inside
+
+    def _seek(self, patience: float) -> None:
+        if self._climbing is not None:
+            return
+        self.fault = None  # from now on who waits has something to wait for
+        if self._linked.done():
+            self._linked = self._loop.create_future()
+        if self.talk.was_useful or self._loop.time() - self._since > SETTLED_SECONDS:
+            self._pauses = pauses()
+        self._climbing = self._loop.create_task(self._climb_until(self._loop.time(), patience))
+
+    async def _climb_until(self, began: float, patience: float) -> None:
+        for pause in self._pauses:
+            await asyncio.sleep(pause)
+            try:
+                ascent = await self._climb(self.ascent)
+            except CommandServerError as fault:
+                end = self._end(fault, self._loop.time() - began, patience)
+                if end is None:
+                    continue
+            except Exception as broken:  # noqa: BLE001 - all who wait must be told something
+                end = CommandServerError(f"The way back failed: {broken!r}", step="reconnect")
+            else:
+                self._climbing = None
+                self._arrive(ascent)
+                return
+            self._climbing = None
+            self._give_up(end)
+            return
+
+    @staticmethod
+    def _end(
+        fault: CommandServerError, waited: float, patience: float
+    ) -> CommandServerError | None:
+        """What to tell those who wait, or None where another climb may help."""
+        if isinstance(fault, _FINAL) or not patience:
+            return fault
+        if isinstance(fault, NobodyListening):
+            patience = min(patience, REFUSED_SECONDS)
+        if waited < patience:
+            return None
+        lost = LinkLost(
+            f"The link was lost {waited:.0f} s ago and none came back: {fault.what}",
+            host=fault.host,
+            step="reconnect",
+        )
+        lost.__cause__ = fault
+        return lost
+
+    def _arrive(self, ascent: Ascent) -> None:
+        self.ascent, self.fault = ascent, None
+        self.reconnects += 1
+        self._since = self._loop.time()
+        if not self._linked.done():
+            self._linked.set_result(None)
+        for listener in list(self._commands.values()):
+            listener.resume(ascent.talk.welcome.resumed)
+        ascent.talk.attend(self)
+
+    def _give_up(self, fault: CommandServerError) -> None:
+        self.fault = fault
+        if not self._linked.done():
+            self._linked.set_result(None)
+        listeners, self._commands = list(self._commands.values()), {}
+        for listener in listeners:
+            listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
+
+    def _stop_seeking(self) -> None:
+        climbing, self._climbing = self._climbing, None
+        if climbing is not None:
+            climbing.cancel()
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each climb: at once, then longer and longer, never in step.
+
+    Many clients may have lost the same head at the same moment.
+    """
+    yield 0.0
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.0)
+        pause = min(2 * pause, LONGEST_PAUSE)
