@@ -25,6 +25,7 @@ import zmq
 
 from smartsim_bridge import CommandServerError, init_command_server
 from smartsim_bridge.links.zmq_link import connect_zmq
+from smartsim_bridge.links.zmq_socket import OVER
 from smartsim_bridge.protocol.beacon import Beacon, Credentials, find_ready_line
 from smartsim_bridge.protocol.framing import pack
 from smartsim_bridge.protocol.messages import OLDEST_PROTOCOL, PROTOCOL_VERSION, Hello
@@ -140,6 +141,28 @@ def test_every_client_is_served_while_strangers_throw_garbage(fleet: Fleet, figu
         slowest_of_99_percent_ms=sorted(took)[PROBES * 99 // 100 - 1] * 1000,
         grown_mib=grown / MIB,
     )
+
+
+def test_message_of_far_too_many_large_frames_costs_its_sender_the_link(
+    fleet: Fleet, figure: Figure
+) -> None:
+    """libzmq limits a frame and not their number, and keeps all until the last one has come."""
+    beacon, keys = _start(fleet)
+    run(answers(beacon, keys), 20)
+    before = resident(beacon.pid)
+    with dealer(beacon, keys) as mine:
+        mine.linger = 0
+        mine.send_multipart([bytes(MIB // 2)] * 200)
+        # Cut in the middle, or once all of it was judged: no answer but the end.
+        if mine.poll(3000):
+            assert mine.recv_multipart() == OVER
+        run(answers(beacon, keys), 20)
+    wait_until(lambda: resident(beacon.pid) - before < 16 * MIB, 10)
+    status = Path(f"/proc/{beacon.pid}/status").read_text("ascii")
+    highest = int(status.partition("VmHWM:")[2].split()[0]) * 1024 - before
+    kept = resident(beacon.pid) - before
+    assert highest < 32 * MIB, "it was kept, though for a moment only"
+    figure(2, sent_mib=100, highest_mib=highest / MIB, kept_mib=kept / MIB)
 
 
 def test_thousand_idle_strangers_leave_room_for_a_client(fleet: Fleet, figure: Figure) -> None:
