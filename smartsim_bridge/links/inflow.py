@@ -252,9 +252,15 @@ def _excess(inflows: Iterable[Inflow]) -> Iterable[Inflow]:
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:
+    """None where the number is no socket's any more."""
     try:
-        return socket.socket(fileno=os.dup(descriptor))
+        duplicate = os.dup(descriptor)
     except OSError:
+        return None
+    try:
+        return socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
         return None
 
 
