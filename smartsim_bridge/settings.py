@@ -55,7 +55,7 @@ class Settings:
     shims      stand-ins for the scheduler's commands on this process's PATH
     keep_env   variables of an enclosing job that commands may see all the same
     timeout    for the whole connect; answering a prompt does not count
-    reconnect  how long a lost link is sought before those who wait are told; 0: not at all
+    reconnect  how long a lost link is sought before those who wait are told of it
     on_stage   called with each `stages.Stage` as it ends
     environment  the caller's own, of which keep_env lets some pass
     state_dir  of the server, and where beacons are looked for; "": the fixed place in the home

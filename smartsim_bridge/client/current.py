@@ -61,7 +61,7 @@ def init_command_server(
                 command although they belong to an enclosing job: ("SLURM_*",)
     timeout     seconds for the whole connect; answering a prompt does not count; default 30
     reconnect   seconds that a lost link is sought before calls that wait raise LinkLost;
-                0: not at all; default 900
+                0: they are told at once, and the next call tries again; default 900
     on_stage    called with a `Stage` as each step ends
 
     What is left out comes from the environment (SMARTSIM_BRIDGE_TIMEOUT ...), then from

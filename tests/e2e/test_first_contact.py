@@ -98,17 +98,33 @@ def test_twenty_racing_clients_find_one_server(make_head: MakeHead) -> None:
 
 def test_after_sigkill_the_next_init_starts_one_server(make_head: MakeHead) -> None:
     head = make_head()
-    bridge = head.init(autostart=True)
+    bridge = head.init(autostart=True, reconnect=0)
     killed = bridge.status().server_pid
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: not is_running(killed))
 
     with pytest.raises(LinkLost) as caught:
-        bridge.run(["true"])
+        bridge.run(["sleep", "600"])
     assert "host" in str(caught.value)
     again = head.init(autostart=True).status()
     assert again.started
     assert head.server_pids() == [again.server_pid] != [killed]
+
+
+def test_after_sigkill_a_bridge_that_may_start_one_goes_on_with_a_new_one(
+    make_head: MakeHead,
+) -> None:
+    head = make_head()
+    bridge = head.init(autostart=True)
+    killed = bridge.status().server_pid
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: bridge.status().reconnects, 30)
+
+    status = bridge.status()
+    assert status.connected
+    assert head.server_pids() == [status.server_pid] != [killed]
+    assert bridge.run(["echo", "here"]).stdout == "here\n"
+    assert head.sshd.log.count("Accepted publickey") == 1, "the login was not used again"
 
 
 def test_a_beacon_of_a_killed_server_is_no_server(make_head: MakeHead) -> None:

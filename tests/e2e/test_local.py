@@ -156,12 +156,12 @@ def test_the_beacon_of_a_killed_server_is_passed_over(local_server: LocalServer)
 
 @pytest.mark.usefixtures("started_here")
 def test_after_sigkill_here_the_next_init_starts_one(state_dir: Path) -> None:
-    with init_command_server(autostart=True) as bridge:
+    with init_command_server(autostart=True, reconnect=0) as bridge:
         killed = bridge.status().server_pid
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: not is_running(killed))
         with pytest.raises(errors.LinkLost):
-            bridge.run(["true"])
+            bridge.run(["sleep", "600"])
     with init_command_server(autostart=True) as bridge:
         assert bridge.status().started
         assert [beacon.pid for beacon in servers_in(state_dir)] == [bridge.status().server_pid]

@@ -101,7 +101,7 @@ def test_a_connection_that_breaks_is_told_and_the_server_stays(
     transport: str, make_head: MakeHead
 ) -> None:
     head = make_head()
-    bridge = head.init(autostart=True, transport=transport)
+    bridge = head.init(autostart=True, transport=transport, reconnect=0)
     pid = bridge.status().server_pid
     command = bridge.popen(["sleep", "600"])
     head.sshd.kill_sessions()
@@ -111,11 +111,26 @@ def test_a_connection_that_breaks_is_told_and_the_server_stays(
     status = bridge.status()
     assert not status.connected
     assert status.fault
-    with pytest.raises(LinkLost):
-        bridge.run(["true"])
-    bridge.close()
-    again = head.init()
-    assert again.status().server_pid == pid
+    assert bridge.run(["true"]).returncode == 0, "the next call looks for another link"
+    assert bridge.status().server_pid == pid
+
+
+@pytest.mark.parametrize("transport", ["tunnel", "stdio"])
+def test_a_connection_that_breaks_is_made_again_and_the_command_goes_on(
+    transport: str, make_head: MakeHead
+) -> None:
+    head = make_head()
+    bridge = head.init(autostart=True, transport=transport)
+    pid = bridge.status().server_pid
+    with bridge.popen(["sh", "-c", "echo $$; read line; echo $line"]) as command:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        assert int(command.stdout.readline()) == command.pid
+        head.sshd.kill_sessions()
+        print("said after it broke", file=command.stdin, flush=True)
+        assert command.stdout.read() == "said after it broke\n"
+    status = bridge.status()
+    assert (status.transport, status.server_pid, status.reconnects) == (transport, pid, 1)
 
 
 @pytest.mark.usefixtures("far_away")
