@@ -100,11 +100,11 @@ def test_after_sigkill_the_next_init_starts_one_server(make_head: MakeHead) -> N
     head = make_head()
     bridge = head.init(autostart=True, reconnect=0)
     killed = bridge.status().server_pid
+    command = bridge.popen(["sleep", "60"])
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: not is_running(killed))
 
     with pytest.raises(LinkLost) as caught:
-        bridge.run(["sleep", "600"])
+        command.wait(20)
     assert "host" in str(caught.value)
     again = head.init(autostart=True).status()
     assert again.started

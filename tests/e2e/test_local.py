@@ -158,10 +158,10 @@ def test_the_beacon_of_a_killed_server_is_passed_over(local_server: LocalServer)
 def test_after_sigkill_here_the_next_init_starts_one(state_dir: Path) -> None:
     with init_command_server(autostart=True, reconnect=0) as bridge:
         killed = bridge.status().server_pid
+        command = bridge.popen(["sleep", "60"])
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: not is_running(killed))
         with pytest.raises(errors.LinkLost):
-            bridge.run(["sleep", "600"])
+            command.wait(20)
     with init_command_server(autostart=True) as bridge:
         assert bridge.status().started
         assert [beacon.pid for beacon in servers_in(state_dir)] == [bridge.status().server_pid]
