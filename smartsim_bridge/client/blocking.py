@@ -155,6 +155,10 @@ class Bridge:
         command = through.call(self._bridge.attach(command_id, stdout=stdout, stderr=stderr))
         return Command(command, through, _mode(text, encoding, errors))
 
+    @_as_told_by(AsyncBridge.when_link_changes)
+    def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
+        self._open().call(self._bridge.when_link_changes(tell))
+
     @_as_told_by(AsyncBridge.reconnect)
     def reconnect(self) -> None:
         desk = Desk()

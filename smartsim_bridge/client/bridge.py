@@ -238,6 +238,13 @@ class AsyncBridge:
             **about,
         )
 
+    async def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
+        """Has `tell` called with False when the link is lost and sought, and True when one is back.
+
+        In the thread of the event loop, so it must not wait.  One at a time; None: no more.
+        """
+        self._session.on_change = tell
+
     async def reconnect(self) -> None:
         """Connects again after the link was lost, asking the user where the login needs him.
 

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..deadline import Deadline
 from ..errors import (
+    BootstrapFailed,
     CommandServerError,
     NobodyListening,
     NoCredentials,
     NoRungHeld,
+    SshFailed,
     VersionMismatch,
 )
 from ..links.link import Link
@@ -34,6 +36,7 @@ from ..settings import Settings
 from ..stages import Journey, Stage
 from . import rungs
 from .beacons import Sighting, host_matches, sightings
+from .dismissal import dismiss
 from .endpoints import bracketed, reachable, seen_from_head
 from .place import Place
 from .reach import local_python, open_connection, this_host
@@ -71,12 +74,15 @@ class Ascent:
         await _close_all(self.beneath)
 
 
-async def climb(settings: Settings, session: str, former: Ascent | None = None) -> Ascent:
+async def climb(
+    settings: Settings, session: str, former: Ascent | None = None, *, dismiss: bool = False
+) -> Ascent:
     """A talk for the session of that name.  `former` is the ascent whose link was lost.
 
-    Raises the CommandServerError of the rung that matters, or NoRungHeld with all.
+    Raises the CommandServerError of the rung that matters, or NoRungHeld with all.  With
+    `dismiss` a server of another protocol is ended, and talk.WishGranted raised.
     """
-    climber = _Climber(settings, session)
+    climber = _Climber(settings, session, dismiss)
     try:
         if former is not None:
             await climber.take_over(former)
@@ -89,9 +95,10 @@ async def climb(settings: Settings, session: str, former: Ascent | None = None) 
 class _Climber:
     """One climb: what was tried, what was found, what was opened."""
 
-    def __init__(self, settings: Settings, session: str) -> None:
+    def __init__(self, settings: Settings, session: str, dismiss: bool) -> None:
         self._settings = settings
         self._session = session
+        self._dismiss = dismiss
         self._place = Place.of(settings)
         self._deadline = Deadline(settings.timeout)
         self._journey = Journey(self._place.host, settings.on_stage)
@@ -215,7 +222,7 @@ class _Climber:
         if self._connection is None:
             self._connection = await self._connect()
             self.beneath.append(self._connection)
-        self._found = found = await self._ensure(self._connection, self._settings.python)
+        self._found = found = await self._find(self._connection)
         self._started = found.started
         self._check_port(found.beacon)
         return await self._over_ssh(found, ("tunnel", "direct", "stdio"))
@@ -240,6 +247,16 @@ class _Climber:
             lambda: open_connection(self._settings, self._deadline, self._journey),
             lambda made: made.close(),
         )
+
+    async def _find(self, connection: SshConnection) -> Found:
+        try:
+            return await self._ensure(connection, self._settings.python)
+        except BootstrapFailed as failed:
+            probe = self._deadline.within(PROBE_SECONDS)
+            if await in_thread(lambda: connection.answers(probe), lambda _: None):
+                raise
+            # No fault of the host, and not for good: another climb may get through.
+            raise SshFailed(failed.what, host=failed.host, step=failed.step) from failed
 
     async def _ensure(self, host: Host, python: str | None) -> Found:
         from ..bootstrap.ensure import ensure_server
@@ -339,7 +356,10 @@ class _Climber:
                 )
                 note.detail = f"server {talk.welcome.version}, pid {talk.welcome.pid}"
         except VersionMismatch:
-            raise  # it is our server, and the same one behind every other rung
+            # It is our server, and the same one behind every other rung.
+            if self._dismiss:
+                await dismiss(dial, self._session)
+            raise
         except CommandServerError as fault:
             self._rungs.append(
                 Rung(name, held=False, reason=fault.what, seconds=loop.time() - began)

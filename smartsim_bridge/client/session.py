@@ -81,6 +81,7 @@ class Session:
         self.ascent = ascent
         self.reconnects = 0
         self.fault: CommandServerError | None = None  # why there is no link, and none is sought
+        self.on_change: Callable[[bool], object] | None = None  # told when a link came or went
         self._climb = climb
         self._patience = patience
         self._commands: dict[str, Listener] = {}
@@ -232,6 +233,7 @@ class Session:
         if self.talk.was_useful or self._loop.time() - self._since > SETTLED_SECONDS:
             self._pauses = pauses()
         self._climbing = self._loop.create_task(self._climb_until(self._loop.time(), patience))
+        self._tell(False)
 
     async def _climb_until(self, began: float, patience: float) -> None:
         for pause in self._pauses:
@@ -279,6 +281,7 @@ class Session:
             self._linked.set_result(None)
         for listener in list(self._commands.values()):
             listener.resume(ascent.talk.welcome.resumed)
+        self._tell(True)
         ascent.talk.attend(self)
 
     def _give_up(self, fault: CommandServerError) -> None:
@@ -288,6 +291,10 @@ class Session:
         listeners, self._commands = list(self._commands.values()), {}
         for listener in listeners:
             listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
+
+    def _tell(self, is_linked: bool) -> None:
+        if self.on_change is not None:
+            self.on_change(is_linked)
 
     def _stop_seeking(self) -> None:
         climbing, self._climbing = self._climbing, None

@@ -42,7 +42,7 @@ from ..protocol.messages import (
     Welcome,
 )
 
-__all__ = ["AboutCommand", "Attendant", "Talk"]
+__all__ = ["AboutCommand", "Attendant", "Talk", "WishGranted"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,14 @@ class Attendant(Protocol):
         """Nothing more will arrive."""
 
 
+class WishGranted(Exception):
+    """No fault, though no talk either: the server, of `version`, does what Hello wished."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.version = version
+
+
 class Talk:
     """An open conversation; make it with `Talk.open`."""
 
@@ -94,19 +102,24 @@ class Talk:
         link.deliver(self)
 
     @classmethod
-    async def open(cls, link: Link, *, session: str, version: str, timeout: float) -> Talk:
+    async def open(
+        cls, link: Link, *, session: str, version: str, timeout: float, wish: str = ""
+    ) -> Talk:
         """Greets the server; `timeout` in seconds.
 
         Raises PeerSilent, VersionMismatch, RequestRefused or LinkLost, and has then closed
-        the link.
+        the link.  With `wish` "stop", which servers of all versions understand, it raises
+        WishGranted.
         """
         conversation = Conversation(Side.CLIENT)
-        hello = Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, version, session)
+        hello = Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, version, session, wish)
         try:
             conversation.sent(hello)
             link.send(hello)
             answer = await asyncio.wait_for(link.receive(), timeout)
             conversation.received(answer)
+            if wish and isinstance(answer, Refusal) and answer.reason == "stopping":
+                raise WishGranted(answer.version)
             if not isinstance(answer, Welcome):
                 raise _refused(answer, version, link.info.peer)
         except asyncio.TimeoutError:

@@ -9,12 +9,14 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smartsim_bridge import AsyncBridge, AsyncCommand, Bridge, Command
 from smartsim_bridge.errors import BridgeClosed, LinkLost
+from tests.support.flaky_proxy import FlakyProxy, proxied_state
 from tests.support.heads import is_running
 from tests.support.local_server import LocalServer
 from tests.support.waiting import wait_until
@@ -255,6 +257,27 @@ def test_closing_wakes_who_waits(bridge: Bridge) -> None:
         for one in waiting:
             with pytest.raises(LinkLost, match="closed"):
                 one.result(10)
+
+
+def test_who_asked_is_told_that_the_link_goes_and_comes(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    with FlakyProxy(server.beacon.socket, str(tmp_path / "proxy")) as proxy:
+        state = proxied_state(server.state_dir, proxy, tmp_path / "state")
+        monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state))
+        with server.init(transport="local") as bridge:
+            bridge.when_link_changes(told.append)
+            assert bridge.run(["echo", "one"]).stdout == "one\n"
+            assert told == []
+            proxy.cut()
+            assert bridge.run(["echo", "two"]).stdout == "two\n"
+            assert told == [False, True]
+            bridge.when_link_changes(None)
+            proxy.cut()
+            assert bridge.run(["echo", "three"]).stdout == "three\n"
+            assert bridge.status().reconnects == 2
+    assert told == [False, True]
 
 
 def test_leaving_the_block_closes_the_bridge(server: LocalServer) -> None:

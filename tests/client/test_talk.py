@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from smartsim_bridge.client.talk import AboutCommand, Talk
+from smartsim_bridge.client.talk import AboutCommand, Talk, WishGranted
 from smartsim_bridge.errors import LinkLost, PeerSilent, RequestRefused, VersionMismatch
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.protocol.messages import (
@@ -47,11 +47,11 @@ class Heard:
         self.fault = fault
 
 
-async def greeted(answer: Message | None, timeout: float = 5.0) -> Talk:
+async def greeted(answer: Message | None, timeout: float = 5.0, wish: str = "") -> Talk:
     near, far = memory_links()
     if answer is not None:
         far.send(answer)
-    return await Talk.open(near, session="f" * 32, version=VERSION, timeout=timeout)
+    return await Talk.open(near, session="f" * 32, version=VERSION, timeout=timeout, wish=wish)
 
 
 def test_a_welcome_opens_the_talk() -> None:
@@ -80,6 +80,15 @@ def test_another_version_is_told_with_both_numbers() -> None:
 def test_another_refusal_is_told_in_its_words() -> None:
     with pytest.raises(RequestRefused, match="512 clients"):
         run(greeted(Refusal("limit", "512 clients are connected already", "0.1")))
+
+
+def test_a_wish_that_is_granted_is_no_fault() -> None:
+    stopping = Refusal("stopping", "the server is stopping", "9.0")
+    with pytest.raises(WishGranted) as granted:
+        run(greeted(stopping, wish="stop"))
+    assert granted.value.version == "9.0"
+    with pytest.raises(RequestRefused, match="is stopping"):
+        run(greeted(stopping))
 
 
 @pytest.mark.parametrize("answer", [Bye(), Inquiry(1), Hello(2, 2, "0", "f" * 32)])
