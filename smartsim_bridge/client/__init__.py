@@ -1,8 +1,9 @@
 """What the user holds: bridges and commands, and the ladder that gets them a link.
 
 talk        one conversation with a server, over any link
+session     what outlives a link: the commands followed, and the way back to them
 command     one command on the head, as its caller sees it
-bridge      AsyncBridge: run, popen, status, close
+bridge      AsyncBridge: run, popen, commands, attach, status, close
 ladder      tries the rungs in order; rungs says how each is made
 portal      the one thread with an event loop
 desk        what a waiting thread does for others; steps: blocking work for the loop
@@ -10,5 +11,6 @@ blocking    Bridge and Command: the same without await
 current     init_command_server and shutdown_command_server
 status      what a bridge can say about itself
 
-Async below, one blocking face on top.  Must not know how SSH works, nor retry by itself.
+Async below, one blocking face on top.  Must not know how SSH works; only session
+tries anything twice.
 """

@@ -6,6 +6,7 @@ framing       cuts a byte stream into messages' frames, for links that have none
 conversation  the states with one peer, as a table
 lifecycle     the states of one command, as a table
 flow          numbered bytes, acknowledgements, credit, replay
+submission    which commands hand a job to a scheduler
 environment   which of the caller's variables a command on the head may see
 beacon        how a server says where it is: the ready line and the state file
 

@@ -3,9 +3,19 @@
 places       the directories, and whether they are safe to use
 beacon_file  the lock, the beacon and the credentials on disk
 exits        tells when a process has ended
+descriptors  how many files may be open, and how many commands that makes
+manners      a low priority, on a host that others use
 processes    one operating-system process and its three pipes
-commands     one command of one client: bytes, numbers and states around a process
-sessions     what the server remembers of one client
+spool        output that waits for its reader, in memory and in files
+segments     one such file
+outlets      one output stream on its way to whoever follows the command
+commands     one command: bytes, numbers and states around a process
+backlog      how many commands run at once, and who waits for a turn
+allowance    which programs may be run, where a list says so
+journal      what was asked and what became of it, over restarts; journal_file: its lines
+audit        who ran what, where that is wanted
+register     all commands by their ids, whoever follows them
+sessions     what one client asks for over the link that it has now
 visits       who is here: every link from its first word to its last
 serve        the server: who may talk, how long, and when it ends
 relay        stdin and stdout <-> the unix socket, for the stdio rung
