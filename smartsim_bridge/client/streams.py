@@ -8,6 +8,7 @@ the blocking face.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable
 
 from ..errors import CommandServerError
@@ -52,7 +53,8 @@ class OutputReader:
                 self._count_all()
             await self._wait()
         if self._fault is not None and not self._buffer:
-            raise self._fault
+            # A copy: readers in several threads would share, and grow, one traceback.
+            raise copy.copy(self._fault)
         return self._take(len(self._buffer) if size < 0 else size)
 
     async def readline(self) -> bytes:
@@ -64,7 +66,7 @@ class OutputReader:
                 return self._take(found + 1)
             if self._ended:
                 if self._fault is not None and not self._buffer:
-                    raise self._fault
+                    raise copy.copy(self._fault)
                 return self._take(len(self._buffer))
             seen = len(self._buffer)
             self._count_all()
@@ -104,6 +106,11 @@ class OutputReader:
         What lies here beyond it comes again, and is dropped.
         """
         return self._receiving.acknowledgement()
+
+    @property
+    def next(self) -> int:
+        """The offset of the byte that must come next."""
+        return self._receiving.next
 
     @property
     def is_closed(self) -> bool:
@@ -171,6 +178,11 @@ class InputWriter:
         self._broken = False
         self._closed = False
         self._fault: CommandServerError | None = None
+
+    @property
+    def sent(self) -> int:
+        """The offset below which everything was said."""
+        return self._sending.end
 
     @property
     def is_closed(self) -> bool:
@@ -244,7 +256,7 @@ class InputWriter:
 
     def _check(self) -> None:
         if self._fault is not None:
-            raise self._fault
+            raise copy.copy(self._fault)
         if self._broken:
             raise BrokenPipeError("The command reads no more input")
 

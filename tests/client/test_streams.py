@@ -151,10 +151,12 @@ def test_a_lost_link_is_told_after_what_came_before() -> None:
         stream.feed(0, b"abc", False)
         stream.end(LinkLost("gone"))
         assert await stream.read(10) == b"abc"
-        with pytest.raises(LinkLost, match="gone"):
+        with pytest.raises(LinkLost, match="gone") as first:
             await stream.read(10)
-        with pytest.raises(LinkLost):
+        with pytest.raises(LinkLost) as second:
             await stream.readline()
+        # Not one object: each who is told adds his traceback.
+        assert first.value is not second.value
 
     run(main())
 
