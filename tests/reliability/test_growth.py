@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 COMMANDS = 1000
 CLIENTS, PROCESSES, COMMANDS_EACH = 100, 4, 10
 BACK_SECONDS = 10.0  # until all is given back
+TIMES = 5  # that a link is made and lost
+QUIET_LOOKS = 100  # without a change, a second
 SECONDS = 120.0  # for all of it, on a busy host
 SSH_SESSIONS = 2  # of a site that is stingy: MaxSessions, and what one connection may use
 
@@ -198,3 +200,45 @@ def test_hundred_clients_at_once_each_get_their_own_answers(
             one.result()
     wait_until(lambda: _is_back(before), BACK_SECONDS)
     figure(20, clients_at_once=CLIENTS, commands=CLIENTS * COMMANDS_EACH)
+
+
+# --- links that come and go ---------------------------------------------------------------
+
+
+@pytest.mark.sshd
+@pytest.mark.parametrize("transport", ["tunnel", "stdio"])
+def test_logins_and_lost_links_leave_nothing_behind(
+    transport: str, make_head: MakeHead, figure: Figure
+) -> None:
+    head = make_head()
+    keywords = {**head.keywords, "transport": transport}
+    pids = [head.init(autostart=True, transport=transport).status().server_pid, os.getpid()]
+    head.bridges.pop().close()
+    _settle(pids)
+    before = {pid: footprint(pid).handles for pid in pids}
+    for _ in range(TIMES):
+        with init_command_server(**keywords) as bridge:
+            assert bridge.run(["true"]).returncode == 0
+    wait_until(lambda: _is_back(before), BACK_SECONDS)
+
+    with init_command_server(**keywords) as bridge:
+        assert bridge.run(["true"]).returncode == 0
+        linked = {pid: footprint(pid).handles for pid in pids}
+        for lost in range(1, TIMES + 1):
+            head.sshd.kill_sessions()
+            wait_until(lambda lost=lost: bridge.status().reconnects >= lost, SECONDS)  # type: ignore[misc]
+            assert bridge.run(["true"]).returncode == 0
+        wait_until(lambda: _is_back(linked), BACK_SECONDS)
+    wait_until(lambda: _is_back(before), BACK_SECONDS)
+    figure(20, logins=TIMES, lost_links=TIMES)
+
+
+def _settle(pids: list[int]) -> None:
+    """Until the last link is quite gone: its threads end by themselves."""
+    seen: list[list[tuple[int, int]]] = []
+
+    def is_quiet() -> bool:
+        seen.append([footprint(pid).handles for pid in pids])
+        return seen[-QUIET_LOOKS:] == [seen[-1]] * QUIET_LOOKS
+
+    wait_until(is_quiet, BACK_SECONDS)
