@@ -28,18 +28,25 @@ __all__ = ["Inflow", "Inflows", "watches"]
 
 log = logging.getLogger(__name__)
 
-# What comes between two looks is not bounded: a loopback brings some MiB.  Who has spoken is
-# looked at less often, for its messages pay for it, and decryption slows it down.
-FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.002, 0.01
+# What comes between two looks is not bounded: a loopback brings some MiB.  Who has spoken, and
+# has not much under way, is looked at less often, for its messages pay for it.
+SOON_SECONDS, LOOK_SECONDS = 0.002, 0.01
+# The kernel does not tell of bytes that the library took before we asked: while there are
+# looks at all, each connection has one as often.
+SWEEP_SECONDS = 0.1
 # Of one connection, and of all together.  Before the first message: strangers are among
-# them, and a Hello is small.  After it: the largest message has 2.25 MiB.  Parts of a few
-# bytes each take the library twice their bytes, so together they stay under half of 16 MiB.
-FIRST_EACH, FIRST_ALL = 64 * 1024, 1024 * 1024
-EACH, ALL = 4 * 1024 * 1024, 6 * 1024 * 1024
+# them, and a Hello is small; a mistake of ten thousand parts may still be answered.  After
+# it: the largest message has 2.25 MiB.  Parts of a few bytes each take the library more than
+# twice their bytes, and 16 MiB are the aim.
+FIRST_EACH, FIRST_ALL = 512 * 1024, 1024 * 1024
+EACH, ALL = 3 * 1024 * 1024, 5 * 1024 * 1024
 LIGHT = 2048  # not worth adding up
+MUCH = 512 * 1024  # more than a usual message, and worth a look soon
 # Of a part on the wire beside its bytes: the least, so that nobody is credited too much.
 PART_LEAST = 35
 
+_NOWHERE = bytearray(1024 * 1024)  # how much to drop at a time: nothing is ever written there
+_DROP = getattr(socket, "MSG_TRUNC", 0) | getattr(socket, "MSG_DONTWAIT", 0)
 _RECEIVED = 128  # where struct tcp_info has tcpi_bytes_received, since Linux 4.1
 _INFO_SIZE = _RECEIVED + 8
 
@@ -61,7 +68,8 @@ class Inflow:
         self.under_way = 0  # bytes taken of messages that were not delivered, at the last look
         self.reach = 0  # bytes up to the end of the last delivered message, at least
         self._connection = connection
-        self._taken = 0
+        self._taken = self._unread = 0
+        self._looked = 0.0
         self._settled = 0  # bytes taken when nothing whole was waiting
         self._is_fresh = False  # something was delivered since
 
@@ -75,8 +83,9 @@ class Inflow:
         for part in parts:
             self.reach += PART_LEAST + len(part)
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Asks the kernel."""
+        self._looked = now
         if self._is_fresh:
             # What was not whole at the last settling was so by now.  This makes up for
             # heartbeats and the like, which are no messages and never counted.
@@ -84,17 +93,31 @@ class Inflow:
         self._taken = self._ask()
         self.under_way = max(0, self._taken - self.reach)
 
+    def has_rested(self, now: float) -> bool:
+        """Whether a look now costs little, and nobody is to look again soon."""
+        return self.has_spoken and now - self._looked > LOOK_SECONDS
+
+    @property
+    def is_read(self) -> bool:
+        """Whether at the last look the library had taken all that came."""
+        return self._unread == 0
+
     def settle(self) -> None:
         """Of what was taken until the last look, nothing whole waits to be delivered."""
         self._settled, self._is_fresh = self._taken, False
 
     def cut(self) -> None:
-        """Breaks the connection under the library's hands."""
+        """Breaks the connection under the library's hands.
+
+        It would still read what lies in the kernel, which may be megabytes.
+        """
         self.is_cut = True
         try:
             self._connection.shutdown(socket.SHUT_RDWR)
+            while self._connection.recv_into(_NOWHERE, 0, _DROP):
+                pass
         except OSError:
-            pass  # broken already
+            pass  # broken already, or nothing is left
 
     def close(self) -> None:
         """Lets go of our descriptor; the peer sees the end only now."""
@@ -104,7 +127,8 @@ class Inflow:
         info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
         (received,) = struct.unpack_from("Q", info, _RECEIVED)
         unread = fcntl.ioctl(self._connection.fileno(), termios.FIONREAD, bytes(4))
-        return int(received - struct.unpack("i", unread)[0])
+        (self._unread,) = struct.unpack("i", unread)
+        return int(received - self._unread)
 
 
 class Inflows:
@@ -126,6 +150,7 @@ class Inflows:
         self._stirred: set[Inflow] = set()
         self._heavy: set[Inflow] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._swept = 0.0
 
     def __len__(self) -> int:
         """How many connections are open."""
@@ -176,13 +201,22 @@ class Inflows:
         self._loop.add_reader(inflow.fileno(), self._stir, inflow)
 
     def _stir(self, inflow: Inflow) -> None:
-        """Bytes came: once is enough until the next look."""
+        """Bytes came: once is enough until the next look.
+
+        Where they come alone, as heartbeats do, that is at once: a timer would wake us twice.
+        """
+        now = self._loop.time()
+        if inflow.has_rested(now):
+            inflow.look(now)
+            if inflow.is_read and inflow.under_way <= LIGHT:
+                return
         self._loop.remove_reader(inflow.fileno())
         self._look_again(inflow)
 
     def _look_again(self, inflow: Inflow) -> None:
         self._stirred.add(inflow)
-        at = self._loop.time() + (LOOK_SECONDS if inflow.has_spoken else FIRST_LOOK_SECONDS)
+        is_calm = inflow.has_spoken and inflow.under_way < MUCH
+        at = self._loop.time() + (LOOK_SECONDS if is_calm else SOON_SECONDS)
         if self._timer is not None and self._timer.when() <= at:
             return
         if self._timer is not None:
@@ -194,13 +228,18 @@ class Inflows:
         stirred, self._stirred = self._stirred, set()
         for inflow in stirred:
             self._await_bytes(inflow)  # before the look: what comes after it is told
-        self._ask(stirred | self._heavy)
+        looked = stirred | self._heavy
+        if self._loop.time() - self._swept > SWEEP_SECONDS:
+            self._swept = self._loop.time()
+            looked.update(inflow for inflow in self._all.values() if not inflow.is_cut)
+        self._ask(looked)
         if any(True for _ in _excess(self._heavy)):
             self._judge()
 
     def _ask(self, inflows: Collection[Inflow]) -> None:
+        now = self._loop.time()
         for inflow in inflows:
-            inflow.look()
+            inflow.look(now)
         if self._take(0):
             for inflow in inflows:
                 inflow.settle()

@@ -32,10 +32,11 @@ __all__ = ["StreamLink", "StreamListener", "connect_unix", "link_on_socket", "pe
 # asyncio accepts as many in one turn, each with buffers of its own: no more than needed.
 _BACKLOG = 64
 _BUSY_SECONDS, _BUSY_PAUSE = 5.0, 0.01  # for a server that has that many waiting
-# Connections that have not said anything yet, some 8 KiB each.  Of more than so many the oldest
+# Connections that have not said anything yet, some KiB each.  Of more than so many the oldest
 # are cut: who means to speak does so at once, but a busy host may take a moment for it, and
 # with a quarter of these an honest client was cut in a flood.
 MAX_QUIET = 1024
+QUIET_SECONDS = 5.0
 FIRST_LIMIT = 4 * 1024  # of the first message, a Hello of some hundred bytes
 # Read at a time, into one place for all that a listener accepted: with a piece of memory for
 # each read, a thousand connections that say too much left the heap full of holes.
@@ -67,8 +68,9 @@ class StreamLink(asyncio.BufferedProtocol, Link):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             for frames in self._cutter.feed(self._read[:nbytes]):
-                if self._is_quiet:
-                    self._end_quiet()
+                if self._is_quiet and self._listener is not None:
+                    self._is_quiet = False
+                    self._listener.spoke(self)
                 self.mailbox.put(codec.decode(frames))
         except PeerMisbehaved as fault:
             self.cut(fault)
@@ -105,16 +107,11 @@ class StreamLink(asyncio.BufferedProtocol, Link):
         self._release()
         self._abort()
 
-    def _end_quiet(self) -> None:
-        self._is_quiet = False
-        if self._listener is not None:
-            self._listener.spoke(self)
-
     def _release(self) -> None:
         """Nothing more is read.  What remains may wait long for the collector of cycles."""
         self._cutter.clear()
-        if self._is_quiet:
-            self._end_quiet()
+        if self._is_quiet and self._listener is not None:
+            self._listener.gone(self)
 
     def _abort(self) -> None:
         # A transport that is closed already, after a last flush, fails at abort().
@@ -123,14 +120,18 @@ class StreamLink(asyncio.BufferedProtocol, Link):
 
 
 class StreamListener:
-    """Listens on a unix socket and hands on a link for each connection of the same user."""
+    """Listens on a unix socket and hands on a link for each connection of the same user.
+
+    With its first message: until then a connection costs little, and nobody waits for it.
+    """
 
     def __init__(self, on_link: Callable[[StreamLink], None]) -> None:
         self._on_link = on_link
         self._server: asyncio.AbstractServer | None = None
         self._path = ""
         self.read = memoryview(bytearray(READ_SIZE))  # of each read, until it is cut into messages
-        self._quiet: dict[StreamLink, None] = {}  # in the order in which they came
+        self._quiet: dict[StreamLink, float] = {}  # and when they came, the oldest first
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def listen(self, path: str) -> None:
         """Binds `path`, in a directory that the caller checked; raises OSError.
@@ -159,18 +160,37 @@ class StreamListener:
         if uid not in (None, os.getuid()):
             link.cut(PeerMisbehaved(f"uid {uid} connected to a socket of uid {os.getuid()}"))
             return
-        self._quiet[link] = None
-        self._on_link(link)
+        loop = asyncio.get_running_loop()
+        self._quiet[link] = loop.time()
         if len(self._quiet) > MAX_QUIET:
-            oldest = next(iter(self._quiet))
-            oldest.cut(LinkLost("It said nothing while many others came"))
+            next(iter(self._quiet)).cut(LinkLost("It said nothing while many others came"))
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(QUIET_SECONDS, self._sweep)
 
     def spoke(self, link: StreamLink) -> None:
-        """Its first message came, or its end."""
+        """Its first message is whole."""
+        self.gone(link)
+        self._on_link(link)
+
+    def gone(self, link: StreamLink) -> None:
+        """It is not waited for any more."""
         self._quiet.pop(link, None)
 
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = None
+        for link, came in list(self._quiet.items()):
+            if came + QUIET_SECONDS > loop.time():
+                self._sweeper = loop.call_at(came + QUIET_SECONDS, self._sweep)
+                return
+            link.cut(LinkLost("It did not say who it is"))
+
     async def close(self) -> None:
-        """Stops listening and removes the socket; links live on."""
+        """Stops listening and removes the socket; links that were handed on live on."""
+        for link in list(self._quiet):
+            link.cut(LinkLost("The server closed the link"))
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
             _unlink(self._path)

@@ -29,9 +29,9 @@ __all__ = ["ZmqListener", "ZmqPeer", "new_credentials"]
 
 ZAP_DOMAIN = "smartsim-bridge"
 BACKLOG = 1024  # many clients may arrive at once
-# Connections that never said anything: as many as may arrive at once, and no more than leave
-# half of the descriptors to others, for each takes two.
-MAX_QUIET, QUIET_SHARE = BACKLOG, 4
+# Connections that never said anything: some 20 KiB each where CURVE has begun, and two
+# descriptors, of which at least half are for others.
+MAX_QUIET, QUIET_SHARE = 512, 4
 
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _SRCFD = int(zmq.SRCFD)

@@ -263,3 +263,90 @@ def test_cutting_after_the_close_does_nothing() -> None:
         await link.close()
 
     run(talk())
+
+
+async def is_ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_link_is_handed_on_with_its_first_message(tmp_path: Path) -> None:
+    async def listen() -> None:
+        async with listening(tmp_path / "s") as links:
+            client = await connect_unix(str(tmp_path / "s"))
+            other = await connect_unix(str(tmp_path / "s"))
+            other.send(HELLO)
+            server = await links.get()
+            assert await server.receive() == HELLO
+            assert links.empty()
+            client.send(HELLO)
+            assert await (await links.get()).receive() == HELLO
+            for link in (client, other):
+                await link.close()
+
+    run(listen())
+
+
+def test_oldest_of_too_many_silent_connections_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_link, "MAX_QUIET", 3)
+
+    async def listen() -> None:
+        async with listening(tmp_path / "s") as links:
+            client = await connect_unix(str(tmp_path / "s"))
+            client.send(HELLO)
+            server = await links.get()
+            silent = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(4)]
+            assert await is_ended(silent[0][0])
+            server.send(Ping(1))
+            assert await client.receive() == Ping(1)
+            silent[3][1].write(pack(encode(HELLO)))
+            assert await (await links.get()).receive() == HELLO
+            for _, writer in silent:
+                writer.close()
+            await client.close()
+
+    run(listen())
+
+
+def test_silent_connection_is_cut_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_link, "QUIET_SECONDS", 0.1)
+
+    async def listen() -> None:
+        async with listening(tmp_path / "s") as links:
+            for _ in range(2):
+                reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+                assert await is_ended(reader)
+                writer.close()
+            assert links.empty()
+
+    run(listen())
+
+
+def test_long_first_message_is_cut_before_it_comes(tmp_path: Path) -> None:
+    async def listen() -> None:
+        async with listening(tmp_path / "s") as links:
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            writer.write(pack([bytes(stream_link.FIRST_LIMIT + 1)])[:6])
+            assert await is_ended(reader)
+            assert links.empty()
+            writer.close()
+
+    run(listen())
+
+
+def test_closed_listener_cuts_who_said_nothing(tmp_path: Path) -> None:
+    async def listen() -> None:
+        async with listening(tmp_path / "s") as links:
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            client = await connect_unix(str(tmp_path / "s"))
+            client.send(HELLO)
+            await links.get()  # so that the one before it is accepted, too
+        assert await is_ended(reader)
+        writer.close()
+        await client.close()
+
+    run(listen())

@@ -24,6 +24,7 @@ from smartsim_bridge.links.zmq_link import connect_zmq
 from smartsim_bridge.links.zmq_listener import ZmqListener, new_credentials
 from smartsim_bridge.links.zmq_socket import check_version
 from smartsim_bridge.protocol.beacon import Credentials
+from smartsim_bridge.protocol.codec import MAX_HEADER
 from smartsim_bridge.protocol.messages import Ping, Pong
 from tests.links.pairs import HELLO, all_from, connected, zmq_listener
 from tests.support.loops import run
@@ -185,6 +186,30 @@ def test_oversized_message_is_cut_by_the_library() -> None:
             with dealer(endpoint, credentials) as client:
                 client.send_multipart([bytes(3 * 1024 * 1024)])
                 await answered(endpoint, credentials, links)
+
+    run(talk())
+
+
+def test_largest_header_passes() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                client.send(b'{"t":"Ping","number":1}'.ljust(MAX_HEADER))
+                assert await (await links.get()).receive() == Ping(1)
+
+    run(talk())
+
+
+def test_endless_message_costs_its_sender_the_connection_and_nobody_else() -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                client.reconnect_ivl = -1
+                with client.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+                    client.send_multipart([bytes(500_000)] * 2000, copy=False)
+                    assert await asyncio.to_thread(monitor.poll, 5000)
+                    await answered(endpoint, credentials, links)
+                    client.disable_monitor()
 
     run(talk())
 

@@ -82,3 +82,22 @@ def test_messages_before_the_fault_are_given() -> None:
     assert next(feed) == [b"good"]
     with pytest.raises(PeerMisbehaved):
         next(feed)
+
+
+def test_first_message_may_be_limited_and_the_next_ones_are_not() -> None:
+    first, next_one = [bytes(60), bytes(40)], [bytes(5000)]
+    assert list(Cutter(100).feed(pack(first) + pack(next_one))) == [first, next_one]
+
+
+@pytest.mark.parametrize("lengths", [(101,), (60, 41)])
+def test_too_long_a_first_message_is_refused_before_it_comes(lengths: tuple[int, ...]) -> None:
+    opening = bytes((MARK, len(lengths))) + struct.pack(f">{len(lengths)}I", *lengths)
+    with pytest.raises(PeerMisbehaved, match="began with a message of 101 bytes"):
+        list(Cutter(100).feed(opening))
+
+
+def test_cleared_cutter_has_forgotten_what_was_not_whole() -> None:
+    cutter, whole = Cutter(), pack([b"whole"])
+    assert list(cutter.feed(whole[:-1])) == []
+    cutter.clear()
+    assert list(cutter.feed(whole)) == [[b"whole"]]
