@@ -32,12 +32,15 @@ ACK_STEP = WINDOW // 4
 
 
 class Sending:
-    """The sender's end of one stream, from the byte `begin` on."""
+    """The sender's end of one stream, from the byte `begin` on.
+
+    What another sender sent before may still be under way: it counts as not acknowledged.
+    """
 
     def __init__(self, window: int = WINDOW, *, begin: int = 0) -> None:
         self._window = window
         self._kept: deque[tuple[int, bytes]] = deque()
-        self.acknowledged = begin  # the peer has all below
+        self.acknowledged = max(0, begin - window)  # the peer has all below
         self.end = begin  # offset of the next new byte
         self.finished = False
 

@@ -14,7 +14,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from signal import NSIG, SIGCONT, SIGTERM
+from signal import NSIG, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Protocol
 
 from ..protocol.environment import command_environment
@@ -53,6 +53,7 @@ SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
 WASTE = 1 << 20  # bytes at a time of output that nobody will read
+ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user ends a command with
 
 
 class Gone(enum.Enum):
@@ -127,6 +128,7 @@ class Command:
         self._is_input_broken = False
         self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
+        self._untold: set[str] = set()  # sessions that were away when another took it over
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
@@ -171,22 +173,32 @@ class Command:
         """The client has that much, and room for as much again."""
         outlet = self._outlets.get(stream)
         if outlet is not None:
+            was_sent = outlet.is_sent
             self._guarded(lambda: outlet.acknowledge(offset))
-            self._tell_end()
+            if not was_sent:  # else that was told already
+                if outlet.is_finished:
+                    self._tell_end_of(stream)
+                self._tell_end()
             if self._process is not None:
                 self._process.resume(stream)
 
     def close_output(self, stream: int) -> None:
         """The client reads that stream no more."""
-        self._unwanted.add(stream)
-        if self._process is not None:
-            self._process.close_output(stream)
+        outlet = self._outlets.get(stream)
+        if outlet is not None:
+            self._unwanted.add(stream)
+            outlet.skip()
+            if self._process is not None:
+                self._process.close_output(stream)
+            self._tell_end()
 
     def signal(self, number: int) -> None:
-        """Sends a signal to the process group."""
+        """Sends a signal to the process group; one that waits for its turn may never get it."""
         self._signals += 1
         if self._process is not None and 0 < number < NSIG:
             self._process.signal_group(number)
+        elif self._process is None and number in ENDING:
+            self.terminate(0.0)
 
     def terminate(self, grace: float, number: int = SIGTERM) -> None:
         """A signal to the group, and SIGKILL to what is left of it after `grace` seconds.
@@ -197,6 +209,7 @@ class Command:
         if self._process is None and not self.lifecycle.is_over:
             self.fail(errno.ECANCELED, os.strerror(errno.ECANCELED), "")
         elif self._process is not None and not self.lifecycle.is_over:
+            number = number if 0 < number < NSIG else SIGTERM
             self._process.signal_group(number)
             # A stopped process would take the signal only when somebody continues it.
             self._process.signal_group(SIGCONT)
@@ -231,11 +244,20 @@ class Command:
         return self._outlets[STDOUT].why_full or self._outlets[STDERR].why_full
 
     def follow(self, follower: Follower, asked: Attach) -> None:
-        """From now on it talks to `follower`, who has all output below the offsets asked."""
+        """From now on it talks to `follower`, who has all output below the offsets asked.
+
+        One that was away while another took it over means to go on, and is told instead.
+        """
+        if follower.id in self._untold:
+            self._untold.discard(follower.id)
+            follower.post(Detached(self.id))
+            return
         before, self._follower = self._follower, follower
-        if before is not None and before.id != follower.id:
-            before.post(Detached(self.id))
         if follower.id != self.owner:
+            if before is not None:
+                before.post(Detached(self.id))
+            elif self.owner:
+                self._untold.add(self.owner)
             self.owner, self._signals = follower.id, 0
         self._is_unread = False
         self._forget_grace()
@@ -269,12 +291,15 @@ class Command:
     def detach(self) -> None:
         """Its client lets go of it on purpose: it goes on."""
         self.keep = True
+        self.owner = ""
         for outlet in self._outlets.values():
             outlet.retain = True
         self._leave()
 
     def close(self) -> None:
-        """Forgets what it printed: nobody will ask any more."""
+        """Forgets what it printed: nobody will ask any more, or there is no room for it."""
+        if self._failure is None and not self._is_sent:
+            self._post(Lost(self.id, OUTPUT_GONE, "The rest of its output is not kept any more"))
         for outlet in self._outlets.values():
             outlet.close()
 
@@ -371,9 +396,10 @@ class Command:
         """All that a follower must know who may have missed anything."""
         request = self.request
         streams = (request.stdin, request.stdout, request.stderr)
-        taken = self._receiving.acknowledgement()
+        # New input goes behind what came before, taken or not; InputTaken grants the room.
+        begin, taken = self._receiving.next, self._receiving.acknowledgement()
         self._post(
-            Attached(self.id, self.pid, stdout, stderr, taken, self._signals, request.argv, streams)
+            Attached(self.id, self.pid, stdout, stderr, begin, self._signals, request.argv, streams)
         )
         self._post(InputTaken(self.id, taken, self._is_input_broken))
         for stream, outlet in self._outlets.items():
@@ -395,8 +421,12 @@ class Command:
         """Its last word, once the follower was sent all that came before."""
         if self.lifecycle.state is not State.OVER:
             return
-        if all(outlet.is_sent for outlet in self._outlets.values()):
+        if self._is_sent:
             self._post(self._exit_message(final=True))
+
+    @property
+    def _is_sent(self) -> bool:
+        return all(outlet.is_sent for outlet in self._outlets.values())
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Does what may read the spool; whoever follows is told where that is damaged."""
@@ -404,7 +434,7 @@ class Command:
             action()
         except OSError as damaged:
             self._post(Lost(self.id, OUTPUT_GONE, f"Its kept output cannot be read: {damaged}"))
-            self._leave()
+            self.unfollow(Gone.BROKEN)
 
     def _leave(self) -> None:
         self._follower = None

@@ -90,6 +90,11 @@ class Outlet:
             self._kept.drop_below(self._taken)
         return self._taken
 
+    def skip(self) -> None:
+        """The follower wants no more of it."""
+        if self._is_followed:
+            self._sent = self._taken = self._kept.end
+
     def leave(self) -> None:
         """Nobody follows it now."""
         self._is_followed = False

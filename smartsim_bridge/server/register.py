@@ -113,10 +113,11 @@ class Register:
         over = []
         for name in commands:
             command = self._commands.get(name)
-            if command is not None and command.follower is follower and command.lifecycle.is_over:
-                self._drop(name)
-                command = None
             if command is None:
+                over.append(name)
+            # Not only where it follows it: the link may be another one than that of the end.
+            elif command.owner == follower.id and command.lifecycle.is_over:
+                self._drop(name)
                 over.append(name)
         self._journal.forget(over)
 
@@ -193,7 +194,9 @@ class Register:
 
         def go_on(done: asyncio.Future[None]) -> None:
             self._syncing.discard(done)
-            if not command.lifecycle.is_over:
+            if self._backlog.is_closed:
+                command.terminate(0.0)  # the server ends: nobody would see to it
+            elif not command.lifecycle.is_over:
                 self._admit(command)
 
         syncing.add_done_callback(go_on)
@@ -227,13 +230,15 @@ def _answer(record: Record, asked: Attach) -> Iterator[Message]:
         how = f"signal {record.signal}" if record.code is None else f"exit status {record.code}"
         yield Lost(name, OUTPUT_GONE, f"It ended with {how}; its output is not kept any more")
     else:
-        yield Attached(name, record.pid, asked.stdout, asked.stderr, argv=record.argv)
-        for stream, whole, offset in (
-            (STDOUT, record.stdout, asked.stdout),
-            (STDERR, record.stderr, asked.stderr),
-        ):
-            if whole[offset:]:
-                yield Output(name, stream, offset, payload=whole[offset:])
+        wholes = (record.stdout, record.stderr)
+        out, err = (
+            min(max(offset, 0), len(whole))
+            for whole, offset in zip(wholes, (asked.stdout, asked.stderr))
+        )
+        yield Attached(name, record.pid, out, err, argv=record.argv)
+        for stream, whole, begin in zip((STDOUT, STDERR), wholes, (out, err)):
+            if whole[begin:]:
+                yield Output(name, stream, begin, payload=whole[begin:])
         yield Exited(name, record.code, record.signal, record.timed_out)
 
 
