@@ -48,11 +48,18 @@ class Way:
     server_pid: int
 
 
-@pytest.fixture(params=["local", "direct", pytest.param("tunnel", marks=pytest.mark.sshd)])
+@pytest.fixture(
+    params=[
+        "local",
+        "direct",
+        pytest.param("tunnel", marks=pytest.mark.sshd),
+        pytest.param("stdio", marks=pytest.mark.sshd),
+    ]
+)
 def way(request: pytest.FixtureRequest) -> Way:
     transport: str = request.param
     keywords: dict[str, Any] = {"timeout": 30.0, "transport": transport}
-    if transport == "tunnel":
+    if transport in ("tunnel", "stdio"):
         make_head: MakeHead = request.getfixturevalue("make_head")
         head = make_head()
         # The server outlives this first bridge, and is there to be measured.
@@ -158,7 +165,7 @@ def _rest(command: Command) -> bytes:
 
 @pytest.mark.parametrize(
     "seconds",
-    [pytest.param(6.0, id="short"), pytest.param(120.0, id="long", marks=pytest.mark.soak)],
+    [pytest.param(4.5, id="short"), pytest.param(120.0, id="long", marks=pytest.mark.soak)],
 )
 def test_flood_before_a_slow_reader_takes_no_memory_and_is_cancelled_at_once(
     seconds: float, way: Way, figure: Figure
@@ -311,6 +318,7 @@ def test_much_goes_there_and_back_unchanged(size: int, way: Way, figure: Figure)
         mib=size,
         server_grown_mib=told.grown["server"] / MIB,
         client_grown_mib=told.grown["client"] / MIB,
+        **{f"{way.transport}_mib_per_second": size / told.seconds},
     )
 
 
