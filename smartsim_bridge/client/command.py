@@ -25,10 +25,11 @@ from ..errors import (
     LinkLost,
     NoServer,
     NoSuchCommand,
+    PeerMisbehaved,
 )
 from ..protocol import codec
+from ..protocol.lifecycle import IllegalMove, Lifecycle, State
 from ..protocol.lifecycle import Input as Event
-from ..protocol.lifecycle import Lifecycle, State
 from ..protocol.messages import (
     NEVER_HEARD_OF,
     PIPE,
@@ -82,6 +83,7 @@ class AsyncCommand:
         self._lifecycle = Lifecycle()
         self._was_sent = False
         self._is_known = False  # to the server: it has spoken of it
+        self._is_asking = False  # over another link, what became of it; signals wait until told
         self._fault: BaseException | None = None
         self._signals: list[int] = []
         self._signals_before = 0  # that others have sent
@@ -145,7 +147,9 @@ class AsyncCommand:
         return self.collected()
 
     async def poll(self) -> int | None:
-        """Its returncode, or None while it runs."""
+        """Its returncode, or None while it runs; raises what `wait` raises."""
+        if self.returncode is None and self._fault is not None:
+            raise self._fault  # else who asks again and again would do so for ever
         return self.returncode
 
     async def send_signal(self, number: int) -> None:
@@ -157,7 +161,8 @@ class AsyncCommand:
         wanted = signal_number(number)
         if not self._lifecycle.is_over and self._fault is None:
             self._signals.append(wanted)
-            self._session.send(Signal(self.id, wanted))
+            if not self._is_asking:
+                self._session.send(Signal(self.id, wanted))
 
     async def terminate(self) -> None:
         """SIGTERM to its process group."""
@@ -184,8 +189,12 @@ class AsyncCommand:
         return self.id
 
     def abandon(self, number: int = signal.SIGTERM) -> None:
-        """The caller will not come back: ends it, first kindly."""
-        if not self._lifecycle.is_over and self._fault is None:
+        """The caller will not come back: ends it, first kindly; never asked for, it never is."""
+        if self._lifecycle.is_over or self._fault is not None:
+            return
+        if not self._was_sent:
+            self.lost(CommandGone(f"{self.id} was given up before it was asked for"))
+        else:
             self._ending = Terminate(self.id, CANCEL_GRACE, number)
             self._session.send(self._ending)
 
@@ -212,8 +221,15 @@ class AsyncCommand:
     # --- for the session (session.Listener)
 
     def handle(self, message: AboutCommand) -> None:
-        """Takes the server's word on it."""
-        _HANDLERS[type(message)](self, message)
+        """Takes the server's word on it; raises PeerMisbehaved."""
+        if self._is_attaching and not isinstance(message, _ANSWERS):
+            return  # meant for who followed it before, in this session
+        try:
+            _HANDLERS[type(message)](self, message)
+        except IllegalMove as illegal:
+            raise PeerMisbehaved(
+                f"The server told of {self.id}: {illegal}", step="command"
+            ) from None
         self._is_known = True
         self._wake()
 
@@ -222,7 +238,9 @@ class AsyncCommand:
         if self._was_sent and not self._is_known and not resumed:
             text = "It was asked for, and the server that heard it is gone"
             self.lost(CommandLost(text, host=self._session.talk.welcome.host, step="reconnect"))
-        elif self._ask():
+            return
+        self._is_asking = self._is_known
+        if self._ask():
             for stream, reader in ((STDOUT, self.stdout), (STDERR, self.stderr)):
                 if reader is not None and reader.is_closed:
                     self._session.send(OutputClosed(self.id, stream))
@@ -259,16 +277,34 @@ class AsyncCommand:
         return went_out
 
     def _attached(self, message: Attached) -> None:
-        if isinstance(self._request, Attach) and not self._is_known:
+        if self._is_attaching:
             self.args = list(message.argv)
             self._signals_before = message.signals
             begins = (message.stdin, message.stdout, message.stderr)
             self._open_streams(message.streams, begins)
+        elif self._is_behind(message):
+            # It cannot be made whole any more; others may have the rest.
+            self._session.send(Detach(self.id))
+            self._taken(Detached(self.id))
+            return
         if message.pid:
             self._runs(message.pid)
+        self._is_asking = False
         # Those that were sent into a link that broke.
         for number in self._signals[max(0, message.signals - self._signals_before) :]:
             self._session.send(Signal(self.id, number))
+
+    @property
+    def _is_attaching(self) -> bool:
+        return isinstance(self._request, Attach) and not self._is_known
+
+    def _is_behind(self, message: Attached) -> bool:
+        """Whether somebody else has read from it, or written to it, meanwhile."""
+        outputs = ((self.stdout, message.stdout), (self.stderr, message.stderr))
+        for reader, begin in outputs:
+            if reader is not None and not reader.is_closed and begin > reader.next:
+                return True
+        return self.stdin is not None and message.stdin > self.stdin.sent
 
     def _printed(self, message: Output) -> None:
         reader = {STDOUT: self.stdout, STDERR: self.stderr}.get(message.stream)
@@ -398,6 +434,9 @@ class AsyncCommand:
         argv = self._request.argv if isinstance(self._request, Start) else self.args
         return f"<{type(self).__name__} {argv!r}: {self._lifecycle.state.value}>"
 
+
+# To an Attach.
+_ANSWERS = (Attached, Lost, StartFailed, Detached)
 
 _HANDLERS: dict[type, Callable[[AsyncCommand, Any], None]] = {
     Output: AsyncCommand._printed,

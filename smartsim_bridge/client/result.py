@@ -58,8 +58,7 @@ class Result:
         self.command.collect(self._over)
         self.command.request_start()
         if wish.timeout is not None:
-            late = max(0.0, wish.timeout) + OVERDUE_SECONDS
-            self._overdue = asyncio.get_running_loop().call_later(late, self._give_up)
+            self._look_later(max(0.0, wish.timeout) + OVERDUE_SECONDS)
         if data is not None:
             self._feed(data)
 
@@ -99,9 +98,17 @@ class Result:
             self._overdue.cancel()
         self._when_over()
 
-    def _give_up(self) -> None:
-        if not self._session.is_linked:
+    def _look_later(self, seconds: float) -> None:
+        self._overdue = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Its time is up: with no link, nobody else would say so; with one, that may break."""
+        if self._session.is_linked:
+            self._look_later(OVERDUE_SECONDS)
+        else:
             self.command.timed_out = True
+            self.command.collect()  # what becomes of it now, nobody is told
+            self.command.abandon()
             self._when_over()
 
     def _feed(self, data: bytes) -> None:

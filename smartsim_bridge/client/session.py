@@ -13,8 +13,9 @@ import asyncio
 import copy
 import itertools
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import (
     BootstrapFailed,
@@ -39,6 +40,7 @@ __all__ = ["Listener", "Session", "pauses"]
 
 FORGET_AT = 64  # commands that are over, before the server is told at once
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds between two climbs
+SHORTEST_LIFE = 0.1  # seconds from one link to the climb after it, whatever that link has brought
 SETTLED_SECONDS = 10.0  # a link that lived so long, or brought anything, was a good one
 REFUSED_SECONDS = 60.0  # for a server that is gone from its port: one that restarts is back by then
 
@@ -86,12 +88,14 @@ class Session:
         self._patience = patience
         self._commands: dict[str, Listener] = {}
         self._over: list[str] = []  # commands of which we have everything
+        # The last ones that the server was told of: it has not heard what a broken link took.
+        self._said: deque[str] = deque(maxlen=4 * FORGET_AT)
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._pauses = pauses()
         self._since = self._loop.time()
         self._is_closed = False
-        self._climbing: asyncio.Task[None] | None = None
+        self._climbing: asyncio.Task[Any] | None = None
         self._linked: asyncio.Future[None] = self._loop.create_future()
         self._linked.set_result(None)
         ascent.talk.attend(self)
@@ -118,6 +122,8 @@ class Session:
         before = self._commands.pop(command, None)
         if before is not None:
             before.lost(CommandTaken(f"Attached to {command} once more, here", step="attach"))
+        if command in self._over:
+            self._over.remove(command)  # somebody wants it after all
         self._commands[command] = listener
 
     def forget(self, command: str, *, is_over: bool = False) -> None:
@@ -174,14 +180,23 @@ class Session:
 
     async def reconnect(self, climb: Callable[[Ascent], Awaitable[Ascent]]) -> None:
         """Climbs now, in the user's presence; raises what stands in the way."""
+        if self._is_closed:
+            raise BridgeClosed("This bridge was closed")
         if self.is_linked:
             return
         self._stop_seeking()
+        before = self.fault
+        self._expect()
+        climbing = self._climbing = self._loop.create_task(_started(climb, self.ascent))
         try:
-            self._arrive(await climb(self.ascent))
-        except CommandServerError as fault:
-            self._give_up(fault)
+            ascent = await climbing
+        except BaseException as fault:
+            if self._climbing is climbing:  # nobody has closed us meanwhile
+                self._climbing = None
+                self._go_on_without(fault, before)
             raise
+        self._climbing = None
+        self._arrive(ascent)
 
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
@@ -210,12 +225,13 @@ class Session:
     def beat(self) -> None:
         """Tells the server what it need not keep for us."""
         if self._over and self.send(Forget(tuple(self._over))):
+            self._said.extend(self._over)
             self._over.clear()
 
     def talk_over(self, fault: LinkLost) -> None:
         """The link is lost: seeks another, unless the end was meant."""
-        if self._is_closed or self.fault is not None:
-            return
+        if self._is_closed or self.fault is not None or self.is_linked:
+            return  # also where a former talk ends late
         is_meant = bool(self.talk.stopping) and not self.talk.has_successor
         if is_meant or self._patience <= 0 or isinstance(fault, PeerMisbehaved):
             self._give_up(fault)
@@ -227,17 +243,31 @@ class Session:
     def _seek(self, patience: float) -> None:
         if self._climbing is not None:
             return
-        self.fault = None  # from now on who waits has something to wait for
-        if self._linked.done():
-            self._linked = self._loop.create_future()
+        self._expect()
         if self.talk.was_useful or self._loop.time() - self._since > SETTLED_SECONDS:
             self._pauses = pauses()
         self._climbing = self._loop.create_task(self._climb_until(self._loop.time(), patience))
         self._tell(False)
 
+    def _expect(self) -> None:
+        """From now on who waits has something to wait for."""
+        self.fault = None
+        if self._linked.done():
+            self._linked = self._loop.create_future()
+
+    def _go_on_without(self, fault: BaseException, before: CommandServerError | None) -> None:
+        """The user's climb failed, or he has broken it off: then things are as they were."""
+        if isinstance(fault, CommandServerError):
+            self._give_up(fault)
+        elif before is not None:
+            self._give_up(before)
+        else:
+            self._seek(self._patience)
+
     async def _climb_until(self, began: float, patience: float) -> None:
         for pause in self._pauses:
-            await asyncio.sleep(pause)
+            rest = self._since + SHORTEST_LIFE - self._loop.time()
+            await asyncio.sleep(max(pause, rest))
             try:
                 ascent = await self._climb(self.ascent)
             except CommandServerError as fault:
@@ -279,10 +309,13 @@ class Session:
         self._since = self._loop.time()
         if not self._linked.done():
             self._linked.set_result(None)
+        ascent.talk.attend(self)  # before anything is asked: the answer may come at once
         for listener in list(self._commands.values()):
             listener.resume(ascent.talk.welcome.resumed)
-        self._tell(True)
-        ascent.talk.attend(self)
+        if self._said:
+            self.send(Forget(tuple(self._said)))
+        if self.is_linked:
+            self._tell(True)
 
     def _give_up(self, fault: CommandServerError) -> None:
         self.fault = fault
@@ -300,6 +333,10 @@ class Session:
         climbing, self._climbing = self._climbing, None
         if climbing is not None:
             climbing.cancel()
+
+
+async def _started(climb: Callable[[Ascent], Awaitable[Ascent]], former: Ascent) -> Ascent:
+    return await climb(former)
 
 
 def pauses() -> Iterator[float]:

@@ -8,6 +8,7 @@ does about its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import itertools
 from typing import Any, Protocol, TypeVar, Union, cast
@@ -182,7 +183,8 @@ class Talk:
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
         if self.fault is None:
-            self.send(Bye())
+            with contextlib.suppress(LinkLost):  # it ends just now
+                self.send(Bye())
             self._end(LinkLost("The bridge was closed", host=self.link.info.peer))
         await self.link.close()
 
