@@ -37,8 +37,9 @@ from tests.support.waiting import wait_until
 MIB = 1024 * 1024
 BOUND = 16 * MIB
 CROWD = 1000
-# Once the opening has come, libzmq takes some 22 KiB for each of the 512 that may stay.
-OPENED_BOUND = 32 * MIB
+# Once the opening has come, libzmq takes some 22 KiB for each, and on a busy machine all of
+# them are there before the first is cut.
+OPENED_BOUND = 48 * MIB
 ROUNDS = 5
 SERVED_SECONDS = 10.0  # for a client that comes amid a flood, over both ways
 
