@@ -270,19 +270,20 @@ class Session:
             await asyncio.sleep(max(pause, rest))
             try:
                 ascent = await self._climb(self.ascent)
-            except CommandServerError as fault:
-                end = self._end(fault, self._loop.time() - began, patience)
-                if end is None:
-                    continue
-            except Exception as broken:  # noqa: BLE001 - all who wait must be told something
-                end = CommandServerError(f"The way back failed: {broken!r}", step="reconnect")
+            except CommandServerError as known:
+                fault = known
+            except Exception as broken:  # noqa: BLE001 - a link that breaks at a bad moment
+                # shows what a library overlooks: the next climb may find another moment.
+                fault = CommandServerError(f"The way back failed: {broken!r}", step="reconnect")
             else:
                 self._climbing = None
                 self._arrive(ascent)
                 return
-            self._climbing = None
-            self._give_up(end)
-            return
+            end = self._end(fault, self._loop.time() - began, patience)
+            if end is not None:
+                self._climbing = None
+                self._give_up(end)
+                return
 
     @staticmethod
     def _end(
