@@ -119,6 +119,10 @@ LIMITS = (
     ("links.zmq_socket", "HEARTBEAT_MS", "ms", "between libzmq's own heartbeats"),
     ("links.zmq_socket", "HEARTBEAT_TIMEOUT_MS", "ms", "without an answer to them"),
     ("links.zmq_socket", "LINGER_MS", "ms", "for a last word to leave"),
+    ("links.zmq_listener", "MAX_QUIET", "connections", "that never said anything; the oldest goes"),
+    ("links.stream_link", "MAX_QUIET", "connections", "the same, on the unix socket"),
+    ("links.stream_link", "QUIET_SECONDS", "s", "until such a one is cut"),
+    ("links.stream_link", "FIRST_LIMIT", "bytes", "of the first message, which is a greeting"),
     (
         "links.zmq_listener",
         "BACKLOG",

@@ -141,7 +141,7 @@ def test_server_that_has_worked_comes_to_rest_again(fleet: Fleet) -> None:
     ("connect", "each_beat"),
     # One for the Ping and one for the sweep, with one to spare; libzmq has a heartbeat of
     # its own, each way and answered, and a thread that carries all of it.
-    [(by_socket, 3), (by_zmq, 9)],
+    [(by_socket, 3), (by_zmq, 12)],
 )
 def test_idle_client_costs_its_heartbeat(fleet: Fleet, connect: Any, each_beat: int) -> None:
     beacon, keys = fleet.start()

@@ -17,7 +17,7 @@ import pytest
 
 from smartsim_bridge import links
 from smartsim_bridge.errors import LinkLost, ServerAlreadyRuns, ServerStartFailed
-from smartsim_bridge.links import zmq_listener
+from smartsim_bridge.links import stream_link, zmq_listener
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.stream_link import connect_unix
 from smartsim_bridge.protocol.messages import (
@@ -149,7 +149,7 @@ def test_ended_server_leaves_nothing(places: Places) -> None:
 
 
 def test_silent_connection_is_cut(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visits, "HELLO_SECONDS", 0.1)
+    monkeypatch.setattr(stream_link, "QUIET_SECONDS", 0.1)
 
     async def talk() -> None:
         async with serving(places):
