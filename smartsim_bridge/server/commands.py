@@ -52,6 +52,7 @@ __all__ = ["Command", "Follower", "Gone", "Surroundings"]
 SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # a queue of ten thousand must not fill a login node
 WASTE = 1 << 20  # bytes at a time of output that nobody will read
 ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user ends a command with
 
@@ -95,6 +96,7 @@ class Surroundings:
         self.spool = spool
         self.descriptor_limit = descriptor_limit
         self.audit = audit or Audit(None)
+        self.waiting_bytes = 0  # requests, and input, of commands whose turn has not come
 
 
 def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -128,6 +130,7 @@ class Command:
         self._is_input_broken = False
         self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
+        self._waits_with = 0  # bytes that it holds meanwhile
         self._untold: set[str] = set()  # sessions that were away when another took it over
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
@@ -137,6 +140,16 @@ class Command:
         self._grace: asyncio.TimerHandle | None = None
 
     # --- what the client asks
+
+    def wait_with(self, size: int) -> None:
+        """It must wait, and holds `size` more bytes meanwhile, for which there may be no room."""
+        if self.lifecycle.is_over:
+            return
+        self._waits_with += size
+        self._surroundings.waiting_bytes += size
+        if self._surroundings.waiting_bytes > MAX_WAITING_BYTES:
+            text = f"{MAX_WAITING_BYTES >> 20} MiB of requests and input wait already"
+            self.fail(errno.ENOBUFS, text, "")
 
     def start(self) -> None:
         """Starts the process, or says why it cannot be."""
@@ -155,6 +168,7 @@ class Command:
     def fail(self, number: int, text: str, filename: str) -> None:
         """It does not start, and this is why."""
         self.lifecycle.move(Event.START_FAILED)
+        self._waits_no_more()
         self._surroundings.audit.failed(self.id, number, text)
         self._failure = StartFailed(self.id, number, text, filename)
         self._post(self._failure)
@@ -166,6 +180,7 @@ class Command:
         fresh = self._receiving.accept(message.offset, message.payload, message.eof)
         if self._process is None:
             self._early += fresh  # no more than the credit of one window
+            self.wait_with(len(fresh))
         else:
             self._write(fresh)
 
@@ -383,10 +398,15 @@ class Command:
         if request.timeout is not None:
             self._later(request.timeout, self._run_out)
         self._write(bytes(self._early))
-        self._early.clear()
+        self._waits_no_more()
         for stream in self._unwanted:
             if self._process is not None:
                 self._process.close_output(stream)
+
+    def _waits_no_more(self) -> None:
+        self._early.clear()
+        self._surroundings.waiting_bytes -= self._waits_with
+        self._waits_with = 0
 
     def _post(self, message: Message) -> None:
         if self._follower is not None:

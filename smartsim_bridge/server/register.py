@@ -178,7 +178,9 @@ class Register:
         except QueueFull as full:
             command.fail(errno.EAGAIN, full.strerror or "", "")
             return
-        if ahead and command.follower is not None:
+        if command.lifecycle.state is State.REQUESTED:
+            command.wait_with(_size(command.request))
+        if ahead and command.follower is not None and not command.lifecycle.is_over:
             command.follower.post(Queued(command.id, ahead))
 
     def _sync_first(self, command: Command) -> None:
@@ -206,6 +208,12 @@ class Register:
         command = self._commands.pop(name, None)
         if command is not None:
             command.close()
+
+
+def _size(request: Start) -> int:
+    """About how many bytes it takes to remember what was asked."""
+    texts = (*request.argv, *request.env, *request.env.values())
+    return sum(map(len, texts)) + 64 * len(texts)
 
 
 def _sync(descriptor: int) -> None:

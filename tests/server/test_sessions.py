@@ -8,6 +8,7 @@ import pytest
 
 from smartsim_bridge.protocol.flow import WINDOW
 from smartsim_bridge.protocol.messages import PIPE, Inquiry, Ping, Pong, Report, Start, Terminate
+from smartsim_bridge.server import commands
 from smartsim_bridge.server.commands import Gone
 from tests.server.talks import in_session
 from tests.support.loops import run
@@ -57,6 +58,30 @@ def test_waiting_command_that_is_terminated_never_runs(tmp_path: object) -> None
             client.feed("a", b"", eof=True)
             await client.over("a")
             assert not os.listdir(str(tmp_path))
+
+    run(talk())
+
+
+def test_what_waits_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "MAX_WAITING_BYTES", 100_000)
+
+    async def talk() -> None:
+        async with in_session(limit=1) as (client, _, _):
+            client.start("first", "cat", stdin=PIPE)
+            client.start("light", "cat", stdin=PIPE)
+            client.start("heavy", "echo", "x" * 90_000)
+            client.start("heavier", "echo", "x" * 90_000)
+            refused = (await client.over("heavier")).failed
+            assert refused is not None
+            assert refused.errno == errno.ENOBUFS
+            client.feed("light", b"x" * 50_000)
+            refused = (await client.over("light")).failed
+            assert refused is not None
+            assert refused.errno == errno.ENOBUFS
+            client.feed("first", b"", eof=True)
+            assert (await client.over("heavy")).end.code == 0
+            # What has run or was refused weighs no more.
+            assert (await client.run("echo", "x" * 90_000)).end.code == 0
 
     run(talk())
 
