@@ -114,8 +114,13 @@ class AsyncCommand:
         await self._until(lambda: self._lifecycle.state is not State.REQUESTED)
 
     async def wait_attached(self) -> None:
-        """Returns when the server has said where it is; raises NoSuchCommand, CommandLost."""
+        """Returns when the server has said where it is.
+
+        Raises NoSuchCommand, CommandLost, and OSError where it could not be started.
+        """
         await self._until(lambda: self._is_known)
+        if self._fault is not None:
+            raise self._fault
 
     async def wait(self, timeout: float | None = None) -> int:
         """Its returncode, when the process has ended.
