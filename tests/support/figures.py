@@ -31,7 +31,9 @@ class Figure(Protocol):
     def __call__(self, row: int, **numbers: Number) -> None:
         """Call it last: who has failed before has reached nothing.
 
-        The names are words with their unit: `slowest_seconds`, `grown_mib`.
+        The names are words with their unit: `slowest_seconds`, `grown_mib`.  A parameter that
+        two figures only mean something with belongs into their names: the largest of each
+        stays, and together they must not tell of a run that never was.
         """
 
 
