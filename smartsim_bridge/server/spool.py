@@ -27,7 +27,9 @@ __all__ = ["Kept", "Spool"]
 
 MIB = 1024 * 1024
 
-MEMORY = 64 * MIB  # of all streams together, before each gets the small share
+# Of all streams together, before each gets the small share: with what the server takes anyway
+# and with what is on its way it stays below 100 MiB, however many readers have stopped.
+MEMORY = 32 * MIB
 QUOTA = 1024 * MIB  # of all streams together; homes with a quota of few GB are common
 STREAM_QUOTA = 256 * MIB  # one command that floods leaves room for others
 
