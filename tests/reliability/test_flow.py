@@ -32,9 +32,11 @@ pytestmark = pytest.mark.slow
 
 GROWTH = 64 * MIB  # beyond what either side had before
 FLOOD = ["head", "-c", "10G", "/dev/zero"]
+MANY = 100  # of them at once
 READ_RATE = MIB  # bytes per second of a slow reader
 CANCEL_SECONDS = 1.0
 CANCELS = 3  # a busy host may be late once
+QUIET_LOOKS = 50  # without a change, half a second
 SECONDS = 60.0  # for whatever should take none
 GIB = 1024 * MIB
 
@@ -218,6 +220,43 @@ def test_flood_that_is_read_takes_no_memory(amount: int, way: Way, figure: Figur
         server_grown_mib=grown["server"] / MIB,
         client_grown_mib=grown["client"] / MIB,
     )
+
+
+def _read_nothing(way: Way, floods: int) -> tuple[int, list[int]]:
+    """The client: so many floods that it follows and does not read; what the server took."""
+    with _bridge(way.keywords) as bridge:
+        before = forget_peak(way.server_pid).resident
+        commands = [bridge.popen(["yes"], text=False) for _ in range(floods)]
+        pids = [command.pid for command in commands]
+        # A process that waits for its pipe uses no time: all of them have filled their credit.
+        seen: list[int] = []
+
+        def all_wait() -> bool:
+            seen.append(sum(map(_ticks, pids)))
+            return seen[-QUIET_LOOKS:] == [seen[-1]] * QUIET_LOOKS
+
+        wait_until(all_wait, SECONDS)
+        grown = footprint(way.server_pid).peak - before
+        assert bridge.run(["true"]).returncode == 0
+        for command in commands:
+            command.terminate()
+        return grown, [command.wait(SECONDS) for command in commands]
+
+
+def _ticks(pid: int) -> int:
+    """Of the processor, that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_many_floods_before_readers_that_stopped_take_no_memory_of_the_server(
+    way: Way, figure: Figure
+) -> None:
+    with apart(3 * SECONDS) as pool:
+        grown, endings = pool.submit(_read_nothing, way, MANY).result()
+    assert endings == [-signal.SIGTERM] * MANY
+    assert grown < GROWTH
+    figure(21, floods_at_once=MANY, server_grown_by_them_mib=grown / MIB)
 
 
 def _on_disk(state_dir: Path) -> int:
