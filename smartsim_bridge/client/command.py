@@ -112,6 +112,8 @@ class AsyncCommand:
     async def wait_started(self) -> None:
         """Returns when it runs; raises what subprocess.Popen would raise, or LinkLost."""
         await self._until(lambda: self._lifecycle.state is not State.REQUESTED)
+        if self._fault is not None:
+            raise self._fault
 
     async def wait_attached(self) -> None:
         """Returns when the server has said where it is.
@@ -400,8 +402,6 @@ class AsyncCommand:
                 await news
             finally:
                 self._news.remove(news)
-        if isinstance(self._fault, OSError):
-            raise self._fault
 
     def _wake(self) -> None:
         for news in self._news:

@@ -131,7 +131,8 @@ class Command:
         self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
         self._waits_with = 0  # bytes that it holds meanwhile
-        self._untold: set[str] = set()  # sessions that were away when another took it over
+        # Whom another took it from, and over which link that was told, if there was one.
+        self._ousted: dict[str, Follower | None] = {}
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
@@ -261,18 +262,19 @@ class Command:
     def follow(self, follower: Follower, asked: Attach) -> None:
         """From now on it talks to `follower`, who has all output below the offsets asked.
 
-        One that was away while another took it over means to go on, and is told instead.
+        One that may not have heard that another took it over means to go on, and is told
+        instead; asked again over the same link, he wants it back.
         """
-        if follower.id in self._untold:
-            self._untold.discard(follower.id)
+        if self._ousted.pop(follower.id, follower) is not follower:
             follower.post(Detached(self.id))
+            self._ousted[follower.id] = follower
             return
         before, self._follower = self._follower, follower
         if follower.id != self.owner:
             if before is not None:
                 before.post(Detached(self.id))
-            elif self.owner:
-                self._untold.add(self.owner)
+            if self.owner:
+                self._ousted[self.owner] = before
             self.owner, self._signals = follower.id, 0
         self._is_unread = False
         self._forget_grace()
