@@ -1,4 +1,4 @@
-"""The command line: smartsim-bridge start | run | status | stop | logs | demo.
+"""The command line: smartsim-bridge start | run | ps | attach | status | stop | logs | demo.
 
 Each acts on one head, `--addr`.  Exit status 255 says that the bridge failed, with the
 error and its advice on stderr; every other one is the command's own.  A face: no rule of
@@ -10,19 +10,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import CommandServerError, NoServer
+from .errors import CommandGone, CommandLost, CommandServerError, NoServer, VersionMismatch
 from .stages import Stage
+
+if TYPE_CHECKING:
+    from .client.blocking import Bridge, Command
 
 __all__ = ["main"]
 
 OURS = 255  # as ssh has it: the way failed, not the command
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 INTERRUPTED = 130
+REFUSED = 1
 
 _CONNECTING = (
     ("--port", {"type": int, "help": "the server's TCP port; default: what its beacon says"}),
@@ -40,7 +48,7 @@ _CONNECTING = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """The exit status; where a signal ended the command, this process ends by it as well."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["demo"]:
         # It has options of its own, which only it should have to load.
@@ -50,12 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     act: Callable[[argparse.Namespace], int] = options.act
     try:
-        return act(options)
+        status = act(options)
     except CommandServerError as failed:
-        sys.stderr.write(f"smartsim-bridge: {failed}\n")
+        _say(str(failed))
         return OURS
     except KeyboardInterrupt:
         return INTERRUPTED
+    return status if status >= 0 else _end_like(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,11 +73,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _add(verbs, "start", _start, "start the server on the head, if none runs")
+    start = _add(verbs, "start", _start, "start the server on the head, if none runs")
+    start.add_argument("--replace", action="store_true", help="end one of another version first")
+    start.add_argument("--force", action="store_true", help="... whatever it runs and is")
     run = _add(verbs, "run", _run, "run a command there, as if it ran here")
     run.add_argument("--no-autostart", action="store_true", help="only with a running server")
     run.add_argument("--cwd", metavar="DIRECTORY", help="working directory on the head")
+    run.add_argument("--keep", action="store_true", help="it goes on when this end is gone")
+    run.add_argument("--detach", action="store_true", help="leave it running, print its id")
     run.add_argument("command", nargs=argparse.REMAINDER, help="-- PROGRAM ARGUMENT...")
+    ps = _add(verbs, "ps", _ps, "list commands there: those that run, and of the last hour")
+    ps.add_argument("--all", action="store_true", help="all that the server remembers")
+    ps.add_argument("--json", action="store_true", help="for programs")
+    attach = _add(verbs, "attach", _attach, "follow a command that runs there, or ran")
+    attach.add_argument("command", metavar="ID", help="from `ps`, or the beginning of one")
+    attach.add_argument(
+        "--from",
+        dest="begin",
+        type=_offsets,
+        default=(0, 0),
+        metavar="OFFSET[,OFFSET]",
+        help="skip so many bytes of stdout (and stderr)",
+    )
     status = _add(verbs, "status", _status, "tell how the server is reached and how it is")
     status.add_argument("--json", action="store_true", help="for programs")
     _add(verbs, "stop", _stop, "end the server and its commands")
@@ -97,17 +123,71 @@ def _count(text: str) -> int:
     return number
 
 
+def _offsets(text: str) -> tuple[int, int]:
+    stdout, _, stderr = text.partition(",")
+    found = int(stdout), int(stderr or 0)
+    if min(found) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of bytes")
+    return found
+
+
+# --- the way to the head
+
+
 def _keywords(options: argparse.Namespace) -> dict[str, Any]:
-    names = ["addr", *(option[2:].replace("-", "_") for option, _ in _CONNECTING)]
-    given = {name: getattr(options, name) for name in names}
-    return {**given, "on_stage": _show if options.verbose else None}
+    return {
+        **{name: getattr(options, name) for name in _names()},
+        "on_stage": _show if options.verbose else None,
+    }
 
 
-def _connect(options: argparse.Namespace, *, autostart: bool = False) -> Any:
+def _names() -> list[str]:
+    return ["addr", *(option[2:].replace("-", "_") for option, _ in _CONNECTING)]
+
+
+def _connect(options: argparse.Namespace, *, autostart: bool = False) -> Bridge:
     # Imported late: --help and a mistyped option need no event loop.
     from .client.current import init_command_server
 
     return init_command_server(autostart=autostart, **_keywords(options))
+
+
+def _connect_to_end_it(options: argparse.Namespace, *, dismiss: bool) -> Bridge | None:
+    """None where it has been ended already: it spoke another protocol."""
+    from .client.blocking import Bridge
+    from .client.talk import WishGranted
+    from .settings import Settings
+
+    settings = Settings.gather(autostart=False, **_keywords(options))
+    try:
+        return Bridge.from_settings(settings, dismiss=dismiss)
+    except WishGranted as granted:
+        sys.stdout.write(f"server of version {granted.version} stopped, its commands with it\n")
+        return None
+
+
+def _again(options: argparse.Namespace, command: str) -> str:
+    """The command line that attaches to it."""
+    from .listing_text import ID_DIGITS
+
+    words = ["smartsim-bridge", "attach"]
+    for name in _names():
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, command[:ID_DIGITS]])
+
+
+def _end_like(returncode: int) -> int:
+    from .signals import end_like
+
+    return end_like(returncode)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the terminal was closed: there is nobody to tell
+        sys.stderr.write(f"smartsim-bridge: {text}\n")
+        sys.stderr.flush()
 
 
 def _show(stage: Stage) -> None:
@@ -115,7 +195,95 @@ def _show(stage: Stage) -> None:
     sys.stderr.write(f"{stage.seconds * 1000:8.1f} ms  {stage.name:13} {stage.detail}{failed}\n")
 
 
+# --- commands
+
+
+def _run(options: argparse.Namespace) -> int:
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not words:
+        _say("run: no command given; write: run -- PROGRAM ...")
+        return 2
+    with _connect(options, autostart=not options.no_autostart) as bridge:
+        if options.detach:
+            return _start_and_leave(bridge, words, options.cwd)
+        # None: the server knows which programs outlive their client unasked.
+        keep = True if options.keep else None
+        try:
+            command = bridge.popen(words, cwd=options.cwd, text=False, keep=keep)
+        except OSError as refused:
+            return _not_started(refused)
+        return _follow(options, bridge, command, stays=options.keep)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    stdout, stderr = options.begin
+    with _connect(options) as bridge:
+        try:
+            command = bridge.attach(options.command, stdout=stdout, stderr=stderr, text=False)
+        except OSError as refused:
+            return _not_started(refused)
+        # It has outlived a terminal before.
+        return _follow(options, bridge, command, stays=True)
+
+
+def _follow(options: argparse.Namespace, bridge: Bridge, command: Command, *, stays: bool) -> int:
+    from .passthrough import QUIET_SECONDS, Passage
+
+    quiet = 0.0 if options.verbose else QUIET_SECONDS
+    come_back = f"come back to it with: {_again(options, command.id)}"
+    try:
+        returncode = Passage(bridge, command, _say, stays=stays, quiet=quiet).follow()
+    except (CommandGone, CommandLost):
+        raise
+    except CommandServerError:
+        if command.returncode is None:
+            _say(f"the command may still run; {come_back}")
+        raise
+    if returncode is None:
+        _say(f"the command was left running; {come_back}")
+        return INTERRUPTED
+    return returncode
+
+
+def _start_and_leave(bridge: Bridge, words: Sequence[str], cwd: str | None) -> int:
+    try:
+        command = bridge.popen(words, cwd=cwd, stdin=subprocess.DEVNULL, keep=True)
+    except OSError as refused:
+        return _not_started(refused)
+    sys.stdout.write(f"{command.detach()}\n")
+    return 0
+
+
+def _not_started(refused: OSError) -> int:
+    _say(f"{refused.filename}: {refused.strerror}")
+    return NOT_FOUND if isinstance(refused, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def _ps(options: argparse.Namespace) -> int:
+    import shutil
+
+    from .listing_text import recent, table
+
+    with _connect(options) as bridge:
+        commands = bridge.commands()
+    now = time.time()
+    shown = commands if options.all else recent(commands, now)
+    if options.json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(one) for one in shown], indent=2) + "\n")
+    elif shown:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        sys.stdout.write(table(shown, now, width))
+    else:
+        _say("no command runs there" + (f"; --all shows {len(commands)}" if commands else ""))
+    return 0
+
+
+# --- the server
+
+
 def _start(options: argparse.Namespace) -> int:
+    if options.replace and not _make_room(options):
+        return REFUSED
     with _connect(options, autostart=True) as bridge:
         status = bridge.status()
     verb = "started" if status.started else "already runs"
@@ -125,19 +293,35 @@ def _start(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
-    from .passthrough import pass_through
+def _make_room(options: argparse.Namespace) -> bool:
+    """Whether a new server may be started, or the one that runs is good enough."""
+    from .replacement import make_room
 
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if not command:
-        sys.stderr.write("smartsim-bridge: run: no command given; write: run -- PROGRAM ...\n")
-        return 2
-    with _connect(options, autostart=not options.no_autostart) as bridge:
-        try:
-            return pass_through(bridge, command, cwd=options.cwd)
-        except OSError as refused:
-            sys.stderr.write(f"smartsim-bridge: {refused.filename}: {refused.strerror}\n")
-            return NOT_FOUND if isinstance(refused, FileNotFoundError) else NOT_EXECUTABLE
+    try:
+        bridge = _connect_to_end_it(options, dismiss=options.force)
+    except NoServer:
+        return True
+    except VersionMismatch as other:
+        _say(f"{other.what}; what it runs cannot be told from here. --force ends it all")
+        return False
+    if bridge is None:
+        return True
+    with bridge:
+        return make_room(bridge, _say, force=options.force)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from .replacement import end_server
+
+    try:
+        bridge = _connect_to_end_it(options, dismiss=True)
+    except NoServer as none:
+        _say(f"nothing to stop: {none.what}")
+        return 0
+    if bridge is not None:
+        with bridge:
+            sys.stdout.write(f"{end_server(bridge, _say)}\n")
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -147,18 +331,6 @@ def _status(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(dataclasses.asdict(status), indent=2) + "\n")
     else:
         sys.stdout.write(f"{status}\n")
-    return 0
-
-
-def _stop(options: argparse.Namespace) -> int:
-    try:
-        bridge = _connect(options)
-    except NoServer as none:
-        sys.stderr.write(f"smartsim-bridge: nothing to stop: {none.what}\n")
-        return 0
-    status = bridge.status()
-    bridge.shutdown()
-    sys.stdout.write(f"server on {status.server_host}, pid {status.server_pid}, stopped\n")
     return 0
 
 

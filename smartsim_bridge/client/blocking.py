@@ -52,11 +52,15 @@ class Bridge:
         self._closed = False
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Bridge:
-        """Reaches the head; raises the CommandServerError that says best why no rung held."""
+    def from_settings(cls, settings: Settings, *, dismiss: bool = False) -> Bridge:
+        """Reaches the head; raises the CommandServerError that says best why no rung held.
+
+        With `dismiss` a server that speaks another protocol is ended, and WishGranted raised.
+        """
         through, desk = portal(), Desk()
         here = _asking_here(settings, desk)
-        return cls(through.call(AsyncBridge.from_settings(here), desk), through, settings)
+        climbing = AsyncBridge.from_settings(here, dismiss=dismiss)
+        return cls(through.call(climbing, desk), through, settings)
 
     @_as_told_by(AsyncBridge.run)
     def run(

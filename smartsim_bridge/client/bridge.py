@@ -53,11 +53,14 @@ class AsyncBridge:
         return await cls.from_settings(Settings.gather(addr=addr, port=port, **keywords))
 
     @classmethod
-    async def from_settings(cls, settings: Settings) -> AsyncBridge:
-        """As `connect`, from settings that were gathered before."""
+    async def from_settings(cls, settings: Settings, *, dismiss: bool = False) -> AsyncBridge:
+        """As `connect`, from settings that were gathered before.
+
+        With `dismiss` a server that speaks another protocol is ended, and WishGranted raised.
+        """
         name = uuid.uuid4().hex
         quiet = replace(settings, ask=_ask_nobody, on_stage=None)
-        ascent = await climb(settings, name)
+        ascent = await climb(settings, name, dismiss=dismiss)
         again = partial(climb, quiet, name)
         return cls(Session(name, ascent, again, settings.reconnect), settings)
 

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.command_line import FROM_A_SHELL, PROGRAM
+from tests.support.command_line import typed as bridge
 from tests.support.heads import Head, MakeHead, is_running, stop_servers
 from tests.support.local_server import LocalServer
 from tests.support.waiting import wait_until
 
-SECONDS = 40.0
-
-PROGRAM = [
-    sys.executable,
-    "-c",
-    "import sys; from smartsim_bridge.cli import main; sys.exit(main())",
+ENDING = [
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGKILL),
+    *(signal.SIGSEGV, signal.SIGPIPE, signal.SIGTERM),
 ]
-
-
-def bridge(*words: str, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
-    keywords.setdefault("stdin", subprocess.DEVNULL)
-    if "input" in keywords:
-        del keywords["stdin"]
-    return subprocess.run(
-        [*PROGRAM, *words], capture_output=True, timeout=SECONDS, check=False, **keywords
-    )
 
 
 @pytest.fixture
@@ -46,8 +35,29 @@ def test_run_ends_with_the_commands_status(status: int, here: LocalServer) -> No
     assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
 
 
-def test_run_ends_with_128_and_the_signal(here: LocalServer) -> None:
-    assert bridge("run", "--", "sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
+@pytest.mark.parametrize("number", [*ENDING, signal.SIGRTMIN + 3])
+def test_run_ends_by_the_signal_that_ended_the_command(number: int, here: LocalServer) -> None:
+    assert bridge("run", "--", "sh", "-c", f"kill -{number} $$").returncode == -number
+
+
+def test_a_shell_sees_128_and_the_signal(here: LocalServer) -> None:
+    ours = shlex.join([*PROGRAM, "run", "--", "sh", "-c", "kill -TERM $$"])
+    done = subprocess.run(
+        ["sh", "-c", f"{ours}; echo $?"], capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout == b"143\n"
+
+
+def test_the_commands_crash_leaves_no_core_of_ours(here: LocalServer, tmp_path: Path) -> None:
+    as_much_as_may_be = ["sh", "-c", 'ulimit -c $(ulimit -H -c); exec "$@"', "sh"]
+    process = subprocess.Popen(
+        [*as_much_as_may_be, *PROGRAM, "run", "--", "sh", "-c", "kill -SEGV $$"], cwd=tmp_path
+    )
+    _, status = os.waitpid(process.pid, 0)
+    process.returncode = status
+    assert os.WTERMSIG(status) == signal.SIGSEGV
+    assert not os.WCOREDUMP(status)
+    assert list(tmp_path.glob("core*")) == []
 
 
 def test_run_passes_bytes_through_both_ways(here: LocalServer) -> None:
@@ -100,7 +110,7 @@ def test_output_comes_while_the_command_runs(here: LocalServer) -> None:
 def test_signals_are_passed_on(number: signal.Signals, here: LocalServer) -> None:
     script = f"trap 'echo caught; exit 9' {number.name[3:]}; echo $$; while :; do sleep 0.05; done"
     with subprocess.Popen(
-        [*PROGRAM, "run", "--", "sh", "-c", script],
+        [*FROM_A_SHELL, "run", "--", "sh", "-c", script],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -118,7 +128,7 @@ def test_a_signal_that_ends_the_command_is_its_status(
     number: signal.Signals, here: LocalServer
 ) -> None:
     with subprocess.Popen(
-        [*PROGRAM, "run", "--", "sh", "-c", "echo $$; exec sleep 600"],
+        [*FROM_A_SHELL, "run", "--", "sh", "-c", "echo $$; exec sleep 600"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -126,7 +136,7 @@ def test_a_signal_that_ends_the_command_is_its_status(
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.send_signal(number)
-        assert process.wait(10) == 128 + number
+        assert process.wait(10) == -number
     wait_until(lambda: not is_running(pid))
 
 
@@ -157,7 +167,7 @@ def test_a_reader_that_goes_away_ends_it(here: LocalServer) -> None:
         pid = int(process.stderr.readline())
         process.stdout.read(100)
         process.stdout.close()
-        assert process.wait(15) == 128 + signal.SIGPIPE
+        assert process.wait(15) == -signal.SIGPIPE
     wait_until(lambda: not is_running(pid))
 
 
@@ -287,7 +297,7 @@ def test_output_that_cannot_be_written_is_255_with_the_reason(
             stdout=full,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-            timeout=SECONDS,
+            timeout=60,
             check=False,
         )
     assert done.returncode == 255
