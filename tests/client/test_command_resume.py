@@ -384,9 +384,8 @@ def _numbers(last: int) -> bytes:
     return b"".join(b"%d\n" % number for number in range(1, last + 1))
 
 
-async def _steal(there: World, user: User) -> None:
+async def _steal(there: World, user: User, bridge: AsyncBridge) -> None:
     """Another client takes over what it can get, and reads it to the end."""
-    bridge = await there.client("b" * 32)
     while len(user.taken) < 3:
         free = [name for name in user.followed if name not in (*user.taken, *user.all)]
         if not free:
@@ -401,8 +400,6 @@ async def _steal(there: World, user: User) -> None:
         whole = user.whole[name]
         assert whole.endswith(came)
         assert len(user.read[name]) + len(came) >= len(whole)
-    await heard(bridge)
-    await bridge.close()
 
 
 async def _trouble(there: World, *, kills: bool) -> None:
@@ -475,14 +472,16 @@ def test_what_another_client_takes_over_is_whole_there(seed: int, tmp_path: Path
     async def main() -> None:
         async with world(tmp_path, seed, limit=4) as (there, bridge):
             user = User(there, bridge)
-            stealing = asyncio.ensure_future(_steal(there, user))
+            thief = await there.client("b" * 32)
+            stealing = asyncio.ensure_future(_steal(there, user, thief))
             end_trouble = await _ended(_trouble(there, kills=False))
             await asyncio.gather(*(user.do(5 * number) for number in range(8)))
-            await end_trouble()
             await stealing
+            await end_trouble()
             assert set(user.all.values()) <= {"done", "taken"}
-            await heard(bridge)
-            await bridge.close()
+            for each in (bridge, thief):
+                await heard(each)
+                await each.close()
             await wait_until_async(lambda: _holds_nothing(there.head))
 
     run(main(), SECONDS)
