@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -205,7 +204,7 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     with _connect(options, autostart=not options.no_autostart) as bridge:
         if options.detach:
-            return _start_and_leave(bridge, words, options.cwd)
+            return _leave(bridge, words, options.cwd)
         # None: the server knows which programs outlive their client unasked.
         keep = True if options.keep else None
         try:
@@ -245,12 +244,11 @@ def _follow(options: argparse.Namespace, bridge: Bridge, command: Command, *, st
     return returncode
 
 
-def _start_and_leave(bridge: Bridge, words: Sequence[str], cwd: str | None) -> int:
+def _leave(bridge: Bridge, words: Sequence[str], cwd: str | None) -> int:
     try:
-        command = bridge.popen(words, cwd=cwd, stdin=subprocess.DEVNULL, keep=True)
+        sys.stdout.write(f"{bridge.start(words, cwd=cwd)}\n")
     except OSError as refused:
         return _not_started(refused)
-    sys.stdout.write(f"{command.detach()}\n")
     return 0
 
 

@@ -134,6 +134,17 @@ class Bridge:
         )
         return Command(command, through, _mode(text, encoding, errors))
 
+    @_as_told_by(AsyncBridge.start)
+    def start(
+        self,
+        args: Words,
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        shell: bool = False,
+    ) -> str:
+        return self._open().call(self._bridge.start(args, cwd=cwd, env=env, shell=shell))
+
     @_as_told_by(AsyncBridge.commands)
     def commands(self) -> list[CommandInfo]:
         return self._open().call(self._bridge.commands())

@@ -184,6 +184,30 @@ class AsyncBridge:
             raise
         return command
 
+    async def start(
+        self,
+        args: Words,
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        shell: bool = False,
+    ) -> str:
+        """Starts a command that goes on by itself, and gives its id, for `attach`.
+
+        Its stdin is empty, and its output is kept from the first byte, also when it ends
+        before this returns.  Raises as `popen`.
+        """
+        wanted = self._request(args, shell=shell, cwd=cwd, env=env, stdin=NULL, keep=True)
+        self._session.spare(wanted.command)
+        command = AsyncCommand(self._session, wanted, args)
+        command.request_start()
+        try:
+            await command.wait_started()
+        except BaseException:
+            command.abandon()
+            raise
+        return await command.detach()
+
     async def commands(self) -> list[CommandInfo]:
         """The commands on the head, of all your clients: those that run and those that ended.
 
@@ -201,6 +225,7 @@ class AsyncBridge:
         became of it, LinkLost.
         """
         name = await self._in_full(command_id)
+        self._session.spare(name)  # somebody else may attach after us
         command = AsyncCommand(self._session, Attach(name, stdout, stderr), [name])
         command.request_start()
         await command.wait_attached()

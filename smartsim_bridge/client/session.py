@@ -88,6 +88,7 @@ class Session:
         self._patience = patience
         self._commands: dict[str, Listener] = {}
         self._over: list[str] = []  # commands of which we have everything
+        self._spared: set[str] = set()
         # The last ones that the server was told of: it has not heard what a broken link took.
         self._said: deque[str] = deque(maxlen=4 * FORGET_AT)
         self._numbers = itertools.count(1)
@@ -129,10 +130,14 @@ class Session:
     def forget(self, command: str, *, is_over: bool = False) -> None:
         """Nothing more is expected about `command`; `is_over`: it has no more to say at all."""
         self._commands.pop(command, None)
-        if is_over and not self._is_closed:
+        if is_over and not self._is_closed and command not in self._spared:
             self._over.append(command)
             if len(self._over) >= FORGET_AT:
                 self.beat()
+
+    def spare(self, command: str) -> None:
+        """What it says may be for somebody else, too: the server is not told that we have it."""
+        self._spared.add(command)
 
     def send(self, message: Message) -> bool:
         """Whether it went out; what did not is said again by `Listener.resume`.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from smartsim_bridge import AsyncBridge, AsyncCommand, Bridge, Command
+from smartsim_bridge import AsyncBridge, AsyncCommand, Bridge, Command, init_command_server
 from smartsim_bridge.errors import BridgeClosed, LinkLost
 from tests.support.flaky_proxy import FlakyProxy, proxied_state
 from tests.support.heads import is_running
@@ -89,6 +89,23 @@ def test_the_words_are_those_of_subprocess(name: str) -> None:
     }
     ours = set(inspect.signature(getattr(Bridge, name)).parameters) - {"self"}
     assert ours <= theirs | {"keep", "grace"}  # no local process outlives a link
+
+
+def test_what_is_started_goes_on_by_itself_and_keeps_its_output(bridge: Bridge) -> None:
+    names = [bridge.start(["sh", "-c", "echo $0; cat; exit $0", str(n)]) for n in range(10)]
+    bridge.close()
+    other = init_command_server()
+    for number, name in enumerate(names):
+        for _ in range(2):  # whoever attaches leaves it as it was
+            command = other.attach(name)
+            assert command.communicate() == (f"{number}\n", "")
+            assert command.wait(10) == number
+    other.close()
+
+
+def test_what_cannot_be_started_says_why(bridge: Bridge) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        bridge.start(["no-such-program"])
 
 
 # --- streams as files ---------------------------------------------------------------------

@@ -49,12 +49,13 @@ os.execv(sys.argv[1], sys.argv[1:])
 FROM_A_SHELL = [sys.executable, "-I", "-S", "-c", _SHELL, *PROGRAM]
 
 
-def typed(*words: str, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
-    """Runs to its end; stdin is empty unless there is an `input`."""
+def typed(*words: str, after: str = "", **keywords: Any) -> subprocess.CompletedProcess[bytes]:
+    """Runs to its end, `after` a line of Python; stdin is empty unless there is an `input`."""
     keywords.setdefault("timeout", SECONDS)
     if "input" not in keywords:
         keywords.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([*PROGRAM, *words], capture_output=True, check=False, **keywords)
+    program = [*PROGRAM[:2], f"{after}\n{PROGRAM[2]}"]
+    return subprocess.run([*program, *words], capture_output=True, check=False, **keywords)
 
 
 class Terminal:
