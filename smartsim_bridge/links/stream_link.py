@@ -129,6 +129,7 @@ class StreamListener:
         self._on_link = on_link
         self._server: asyncio.AbstractServer | None = None
         self._path = ""
+        self._file: tuple[int, int] | None = None
         self.read = memoryview(bytearray(READ_SIZE))  # of each read, until it is cut into messages
         self._quiet: dict[StreamLink, float] = {}  # and when they came, the oldest first
         self._sweeper: asyncio.TimerHandle | None = None
@@ -137,8 +138,10 @@ class StreamListener:
         """Binds `path`, in a directory that the caller checked; raises OSError.
 
         A socket file that is already there is removed: the caller holds the lock that says
-        nobody serves it.
+        nobody serves it.  Once more where somebody removed the file.
         """
+        if self._server is not None:
+            self._server.close()
         self._path = path
         _unlink(path)
         # Bound here and not by asyncio, so that the file never has a wider mode than 0600.
@@ -148,8 +151,14 @@ class StreamListener:
             listening.bind(path)
         finally:
             os.umask(before)
+        self._file = _identity(path)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, sock=listening, backlog=_BACKLOG)
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether the file that leads here is still in its place."""
+        return self._file is not None and _identity(self._path) == self._file
 
     def _accept(self) -> StreamLink:
         return StreamLink("unix socket", self)
@@ -193,7 +202,8 @@ class StreamListener:
             self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
-            _unlink(self._path)
+            if self.can_be_found:
+                _unlink(self._path)
 
 
 def peer_uid(connection: socket.socket) -> int | None:
@@ -264,6 +274,14 @@ async def link_on_socket(connected: socket.socket, peer: str) -> StreamLink:
     loop = asyncio.get_running_loop()
     _, link = await loop.create_connection(lambda: StreamLink(peer), sock=connected)
     return link
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _unlink(path: str) -> None:

@@ -22,6 +22,9 @@ from .places import Places
 __all__ = ["BeaconFile", "Lock", "boot_id", "host_name", "process_start"]
 
 
+ENDED = ("Z", "X")  # states of a process that is only waited for
+
+
 class Lock:
     """Says which process is the server of this user on this host."""
 
@@ -52,6 +55,17 @@ class Lock:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
+        return True
+
+    def renew(self) -> bool:
+        """Whether it is still ours, or is again: somebody may have removed the file."""
+        former = self._descriptor
+        if former is not None and self._is_this(former):
+            return True
+        if not self.take():
+            return False
+        if former is not None:
+            os.close(former)
         return True
 
     def release(self) -> None:
@@ -164,8 +178,9 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 where it cannot be known."""
+    """When a process began, in clock ticks since boot; 0 where it ended, or cannot be known."""
     try:
-        return state_and_start(_content(f"/proc/{pid}/stat"))[1]
+        state, start = state_and_start(_content(f"/proc/{pid}/stat"))
     except OSError:
         return 0
+    return 0 if state in ENDED else start

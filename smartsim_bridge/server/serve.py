@@ -40,7 +40,7 @@ from .commands import Surroundings
 from .descriptors import commands_that_fit, raise_limit
 from .exits import ExitWatch
 from .journal import Journal
-from .places import Places
+from .places import Places, private_directory
 from .register import Register
 from .sessions import MAX_NAME, Session
 from .spool import Spool
@@ -88,6 +88,7 @@ class Server:
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._journal: Journal | None = None
+        self._returning: asyncio.Task[None] | None = None
         self.beacon: Beacon | None = None
         self.credentials: Credentials | None = None
 
@@ -325,13 +326,38 @@ class Server:
             # A cleaner of /tmp takes what looks old; a server may live for weeks.
             with contextlib.suppress(OSError):
                 os.utime(path)
-        assert self.beacon is not None
-        if not self._file.touch(self.beacon, self.credentials):
-            log.warning("the beacon was not ours any more; writing it again")
-            with contextlib.suppress(ServerStartFailed):
-                self._file.write(self.beacon, self.credentials)
         self._register.tidy()
         self._loop.call_later(BEACON_SECONDS, self._beat)
+        assert self._unix is not None
+        if not self._ended.done() and not self._unix.can_be_found:
+            self._returning = self._loop.create_task(self._return())
+        elif self.beacon is not None and not self._file.touch(self.beacon, self.credentials):
+            log.warning("the beacon was not ours any more; writing it again")
+            self._show()
+
+    def _show(self) -> None:
+        assert self.beacon is not None
+        with contextlib.suppress(ServerStartFailed):
+            self._file.write(self.beacon, self.credentials)
+
+    async def _return(self) -> None:
+        """Somebody removed our directory: in again, unless another server has come meanwhile.
+
+        Whoever is connected does not notice either way.
+        """
+        places = self._places
+        try:
+            private_directory(os.path.dirname(places.lock))
+            if not self._lock.renew():
+                log.warning("another server has taken our place; the clients that we have stay")
+                return
+            if self._unix is not None:
+                await self._unix.listen(places.socket)
+        except (CommandServerError, OSError) as refused:
+            log.warning("%s cannot be made again: %s", places.socket, refused)
+            return
+        log.warning("%s was gone and is there again", places.socket)
+        self._show()
 
     def _rest(self) -> None:
         """Starts the idle clock, or stops it: somebody came or left."""

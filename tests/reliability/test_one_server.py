@@ -63,11 +63,7 @@ def test_racing_starts_make_one_server_in_every_round(
         (beacon,) = found
         assert is_running(beacon)
         assert servers_in(fleet.state) == [beacon]
-        number = chance.choice([signal.SIGTERM, signal.SIGKILL])
-        fleet.stop(beacon, number)
-        if number == signal.SIGKILL:
-            # It leaves its beacon, and where init is slow, for a while the pid in it.
-            wait_until(lambda pid=beacon.pid: not Path(f"/proc/{pid}").exists(), SECONDS)  # type: ignore[misc]
+        fleet.stop(beacon, chance.choice([signal.SIGTERM, signal.SIGKILL]))
     # Named by the crowd: the largest of each name stays, and must not tell of a run that never was.
     reached = {f"rounds_of_{starters}": rounds, f"slowest_round_of_{starters}_seconds": slowest}
     figure(17, **reached)

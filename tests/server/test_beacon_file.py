@@ -20,6 +20,7 @@ from smartsim_bridge.server.beacon_file import (
     process_start,
 )
 from smartsim_bridge.server.places import Places
+from tests.support.waiting import wait_until
 
 KEYS = Credentials("s" * 40, "c" * 40, "x" * 40)
 BEACON = Beacon("login1", "b00t", os.getuid(), os.getpid(), 1, "0.1", 1, "/tmp/s")
@@ -208,6 +209,13 @@ def test_process_start_tells_processes_apart() -> None:
     with subprocess.Popen(["true"]) as child:
         child.wait()
     assert process_start(child.pid) == 0
+
+
+def test_process_that_is_only_waited_for_has_ended() -> None:
+    child = subprocess.Popen(["true"])
+    wait_until(lambda: process_start(child.pid) == 0)
+    assert Path(f"/proc/{child.pid}").exists()
+    child.wait()
 
 
 def test_odd_process_name_does_not_confuse(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +37,7 @@ from smartsim_bridge.protocol.messages import (
     Welcome,
 )
 from smartsim_bridge.server import serve, visits
+from smartsim_bridge.server.beacon_file import Lock
 from smartsim_bridge.server.places import Places
 from smartsim_bridge.server.serve import Server, ServerOptions
 from tests.links.pairs import all_from
@@ -249,6 +252,50 @@ def test_lost_beacon_is_written_again(places: Places, monkeypatch: pytest.Monkey
             for name in files(places):
                 os.unlink(os.path.join(places.servers, name))
             await wait_until_async(lambda: len(files(places)) == 2)
+
+    run(talk())
+
+
+def test_removed_directory_is_made_again(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(serve, "BEACON_SECONDS", 0.05)
+    node = Path(places.state) / "node"
+    node.mkdir(mode=0o700)
+    moved = replace(places, lock=str(node / "lock"), socket=str(node / "sock"))
+
+    async def talk() -> None:
+        async with serving(moved):
+            before = await client_of(moved)
+            shutil.rmtree(node)
+            await wait_until_async(lambda: Path(moved.socket).exists())
+            after = await client_of(moved)
+            assert [(await report(link)).clients for link in (before, after)] == [2, 2]
+            for link in (before, after):
+                await link.close()
+            assert not Lock(moved.lock).take(), "a second server could start"
+        assert os.listdir(node) == []
+
+    run(talk())
+
+
+def test_place_that_another_server_has_taken_is_left_to_it(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "BEACON_SECONDS", 0.05)
+
+    async def talk() -> None:
+        async with serving(places) as first:
+            client = await client_of(places)
+            os.unlink(places.lock)
+            os.unlink(places.socket)
+            async with serving(places) as second:
+                await wait_until_async(lambda: first._returning is not None)
+                newcomer = await client_of(places)
+                assert len(second._visits) == 1
+                await newcomer.close()
+                assert (await report(client)).clients == 1
+            await client.close()
 
     run(talk())
 
