@@ -49,7 +49,8 @@ def ending(returncode: int | None) -> str:
 
 
 def _row(one: CommandInfo, now: float) -> tuple[str, ...]:
-    flags = [word for word, holds in (("keep", one.keep), ("followed", one.followed)) if holds]
+    is_followed = one.followed and not one.is_over
+    flags = [word for word, holds in (("keep", one.keep), ("followed", is_followed)) if holds]
     note = f"  ({_plain(one.note)})" if one.note else ""
     return (
         _plain(one.id[:ID_DIGITS]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import FROM_A_SHELL, PROGRAM
+from tests.support.command_line import FROM_A_SHELL, PROGRAM, Terminal
 from tests.support.command_line import typed as bridge
 from tests.support.heads import Head, MakeHead, is_running, stop_servers
 from tests.support.local_server import LocalServer
@@ -197,6 +197,57 @@ def test_status_tells_people_and_programs(here: LocalServer) -> None:
     assert content["server_pid"] == here.pid
     assert content["transport"] == "local"
     assert {rung["name"] for rung in content["rungs"]} >= {"local"}
+
+
+def test_ps_shows_what_runs_and_what_ended(here: LocalServer) -> None:
+    client = here.init()
+    sleeper = client.popen(["sleep", "600"], keep=True)
+    client.run(["sh", "-c", "echo out; exit 3"])
+    client.run(["sh", "-c", "kill -TERM $$"])
+    heading, *lines = bridge("ps").stdout.decode().splitlines()
+    assert heading.split() == [
+        *("ID", "STATE", "PID", "STARTED", "EXIT", "FLAGS", "BYTES", "COMMAND")
+    ]
+    found = [line.split(None, 7) for line in lines]
+    assert [[line[1], *line[4:]] for line in found] == [
+        ["running", "-", "keep,followed", "0", "sleep 600"],
+        ["ended", "3", "-", "4", "sh -c 'echo out; exit 3'"],
+        ["ended", "SIGTERM", "-", "0", "sh -c 'kill -TERM $$'"],
+    ]
+    assert (found[0][0], found[0][2]) == (sleeper.id[:12], str(sleeper.pid))
+    listed = json.loads(bridge("ps", "--json").stdout)
+    assert [one["id"] for one in listed] == [one.id for one in client.commands()]
+    assert listed[0]["argv"] == ["sleep", "600"]
+    assert listed[1]["returncode"] == 3
+
+
+def test_ps_leaves_out_what_ended_long_ago(here: LocalServer) -> None:
+    here.init().run(["true"])
+    two_hours_later = "import time; now = time.time; time.time = lambda: now() + 7200"
+    done = bridge("ps", after=two_hours_later)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"no command runs there; --all shows 1" in done.stderr
+    assert b"true" in bridge("ps", "--all", after=two_hours_later).stdout
+    assert json.loads(bridge("ps", "--json", after=two_hours_later).stdout) == []
+
+
+def test_ps_cuts_lines_to_the_screen(here: LocalServer) -> None:
+    here.init().run(["echo", "x" * 300])
+    with Terminal("ps", env={**os.environ, "COLUMNS": "70"}) as terminal:
+        assert terminal.wait() == 0
+        assert max(map(len, terminal.shown.splitlines())) == 70
+    assert b"x" * 300 in bridge("ps").stdout
+
+
+@pytest.mark.parametrize("words", [["ps"], ["attach", "abc"], ["status"]])
+def test_what_only_looks_starts_no_server(words: list[str], here: LocalServer) -> None:
+    here.process.terminate()
+    here.process.wait(10)
+    done = bridge(*words)
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert b"No server of yours runs" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert list((here.state_dir / "servers").glob("*.json")) == []
 
 
 def test_logs_show_what_a_started_server_wrote(near_home: Path) -> None:
