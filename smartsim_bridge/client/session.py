@@ -196,9 +196,10 @@ class Session:
         try:
             ascent = await climbing
         except BaseException as fault:
-            if self._climbing is climbing:  # nobody has closed us meanwhile
-                self._climbing = None
-                self._go_on_without(fault, before)
+            if self._climbing is not climbing:
+                raise BridgeClosed("This bridge was closed") from None
+            self._climbing = None
+            self._go_on_without(fault, before)
             raise
         self._climbing = None
         self._arrive(ascent)
