@@ -206,3 +206,48 @@ def test_ended_stream_may_be_said_again() -> None:
 
 def test_window_takes_several_payloads() -> None:
     assert WINDOW >= 2 * MAX_PAYLOAD
+
+
+@given(st.integers(0, 5000), st.integers(0, 64), st.integers(1, 64))
+def test_one_sender_goes_on_behind_another_within_the_same_window(
+    read: int, under_way: int, window: int
+) -> None:
+    under_way = min(under_way, window)
+    receiving = Receiving(window, begin=read)
+    receiving.accept(read, bytes(under_way))
+    # The second one knows where it begins, and of the first one's bytes only that bound.
+    sending = Sending(window, begin=receiving.next)
+    assert sending.room <= window - under_way
+    sending.acknowledge(receiving.acknowledgement())
+    assert sending.room == window - under_way
+    piece = bytes(sending.room)
+    assert receiving.accept(sending.take(piece), piece) == piece
+    assert sending.room == 0
+    receiving.hand_on(under_way + len(piece))
+    sending.acknowledge(receiving.acknowledgement())
+    assert (sending.room, list(sending.replay())) == (window, [])
+
+
+def test_receiver_may_begin_anywhere() -> None:
+    receiving = Receiving(window=8, begin=100)
+    assert receiving.acknowledgement() == 100
+    assert receiving.accept(100, b"abc") == b"abc"
+    assert receiving.accept(99, b"?abcd") == b"d"
+    with pytest.raises(PeerMisbehaved, match="granted"):
+        receiving.accept(104, bytes(5))
+
+
+@pytest.mark.parametrize("window", [1, 3, 8])
+def test_small_windows_are_acknowledged_too(window: int) -> None:
+    receiving = Receiving(window)
+    receiving.accept(0, bytes(window))
+    assert receiving.hand_on(window) == window
+
+
+def test_replay_begins_within_a_piece() -> None:
+    sending = Sending()
+    for piece in (b"abc", b"", b"def"):
+        sending.take(piece)
+    sending.acknowledge(1)
+    assert list(sending.replay()) == [(1, b"bc"), (3, b"def")]
+    assert list(sending.replay()) == [(1, b"bc"), (3, b"def")]
