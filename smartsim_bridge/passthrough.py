@@ -57,6 +57,7 @@ class Passage:
         self._was_told = False
         self._leave_by: float | None = None
         self._is_done = False
+        self._ended_by = 0  # a signal that came when the command had ended
         self._outcome: int | BaseException | None = None
         self._outlets: list[_Outlet] = []
 
@@ -109,7 +110,12 @@ class Passage:
             self._say("the link was lost; looking for another ...")
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGINT:
+        if self._command.returncode is not None:
+            # What is left of it may still print; else it is we who cannot write.
+            self._pass_on(number)
+            self._ended_by = number
+            self._leave_by = time.monotonic() + FLUSH_SECONDS
+        elif number == signal.SIGINT:
             self._interrupted()
         elif number == getattr(signal, "SIGHUP", None) and self._stays:
             self._leave()
@@ -154,6 +160,8 @@ class Passage:
             for outlet in self._outlets:
                 outlet.check()
             return outcome
+        if outcome is None and self._ended_by:
+            return -self._ended_by
         if outcome is None:
             self._say("the server could not be told, and may end the command if nobody comes back")
         elif self._leave_by is None or not isinstance(outcome, CommandGone):

@@ -12,7 +12,7 @@ import pytest
 
 from smartsim_bridge import Bridge
 from smartsim_bridge.client.listing import CommandInfo
-from tests.support.command_line import PROGRAM, Terminal, typed
+from tests.support.command_line import FROM_A_SHELL, PROGRAM, Terminal, typed
 from tests.support.flaky_proxy import FlakyProxy, proxied_state
 from tests.support.heads import Head, MakeHead, is_running
 from tests.support.local_server import LocalServer
@@ -165,6 +165,40 @@ def test_what_nohup_ignores_stays_ignored(here: LocalServer) -> None:
         assert process.stdout.readline() == b"got TERM\n"
         process.kill()
     end(pid)
+
+
+def test_a_reader_that_stopped_does_not_hold_us(here: LocalServer) -> None:
+    """The command has ended; what it printed does not fit into the pipe."""
+    bridge = here.init()
+    with subprocess.Popen(
+        [*FROM_A_SHELL, "run", "--", "head", "-c", "300000", "/dev/zero"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        wait_until(lambda: [one.state for one in bridge.commands()] == ["ended"], 30)
+
+        def ended() -> bool:
+            process.terminate()  # again: it may not have heard of the end by the first time
+            return process.poll() is not None
+
+        wait_until(ended, 30)
+        assert process.wait(30) == -signal.SIGTERM
+
+
+def test_a_signal_still_reaches_what_the_command_left_behind(here: LocalServer) -> None:
+    script = "(trap 'echo caught; exit' TERM; echo ready; while :; do sleep 0.05; done) & exit 4"
+    bridge = here.init()
+    with subprocess.Popen(
+        [*FROM_A_SHELL, "run", "--", "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        wait_until(lambda: only_command(bridge).state == "exited", 30)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == b"caught\n"
+        assert process.wait(30) == 4
 
 
 # --- a link that is lost meanwhile
