@@ -87,14 +87,13 @@ class Passage:
         """Does what the bell says, until the command is over or left."""
         while not self._is_done:
             rung = self._bell.wait(self._patience())
-            if rung is None:
-                self._look_at_the_clock()
-            elif rung == OVER:
+            if rung == OVER:
                 return
-            elif rung in (LINK_LOST, LINK_BACK):
+            if rung in (LINK_LOST, LINK_BACK):
                 self._link_changed(rung == LINK_BACK)
-            else:
+            elif rung is not None:
                 self._signalled(rung)
+            self._look_at_the_clock()
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do without being told."""
@@ -104,7 +103,8 @@ class Passage:
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
-        self._is_done = self._leave_by is not None and now >= self._leave_by
+        if self._leave_by is not None and now >= self._leave_by:
+            self._is_done = True
         if self._lost_at is not None and now >= self._lost_at + self._quiet:
             self._lost_at, self._was_told = None, True
             self._say("the link was lost; looking for another ...")
@@ -113,8 +113,9 @@ class Passage:
         if self._command.returncode is not None:
             # What is left of it may still print; else it is we who cannot write.
             self._pass_on(number)
-            self._ended_by = number
-            self._leave_by = time.monotonic() + FLUSH_SECONDS
+            if not self._ended_by:
+                self._ended_by = number
+                self._leave_by = time.monotonic() + FLUSH_SECONDS
         elif number == signal.SIGINT:
             self._interrupted()
         elif number == getattr(signal, "SIGHUP", None) and self._stays:
