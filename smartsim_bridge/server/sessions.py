@@ -99,12 +99,16 @@ class Session:
                 )
         if not 0 < len(request.command) <= MAX_NAME:
             raise PeerMisbehaved(f"A command whose id has {len(request.command)} characters")
-        self._asked.add(request.command)
         self._register.start(request, self)
+        self._remember(request.command)
 
     def _attach(self, asked: Attach) -> None:
-        self._asked.add(asked.command)
         self._register.attach(asked, self)
+        self._remember(asked.command)
+
+    def _remember(self, command: str) -> None:
+        if self._register.find(command) is not None:  # others cost nothing, however many
+            self._asked.add(command)
 
     def _forget(self, said: Forget) -> None:
         self._asked.difference_update(said.commands)

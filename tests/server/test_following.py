@@ -20,6 +20,7 @@ from smartsim_bridge.protocol.messages import (
     Detach,
     Detached,
     Exited,
+    Forget,
     Input,
     InputTaken,
     Lost,
@@ -392,5 +393,20 @@ def test_damaged_spool_is_told_and_its_command_gets_a_grace(
             assert command.follower is None
             monkeypatch.undo()
             await wait_until_async(lambda: command.lifecycle.is_over)
+
+    run(main())
+
+
+def test_asking_for_what_is_not_there_leaves_nothing() -> None:
+    async def main() -> None:
+        async with in_session() as (client, session, _):
+            client.start("over", "true", number=1)
+            await client.over("over")
+            for number in range(100):
+                client.link.send(Attach(f"{number}" * 1000))
+                client.link.send(Start(f"{number}", ("true",), number=1))
+            await client.until(lambda: sum(isinstance(one, Lost) for one in client.all) == 200)
+            client.link.send(Forget(("over",)))
+            await wait_until_async(lambda: not session._asked)
 
     run(main())
