@@ -53,7 +53,6 @@ SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a queue of ten thousand must not fill a login node
-WASTE = 1 << 20  # bytes at a time of output that nobody will read
 ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user ends a command with
 
 
@@ -136,7 +135,6 @@ class Command:
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
-        self._is_unread = False
         self._timers: list[asyncio.TimerHandle] = []
         self._grace: asyncio.TimerHandle | None = None
 
@@ -276,7 +274,6 @@ class Command:
             if self.owner:
                 self._ousted[self.owner] = before
             self.owner, self._signals = follower.id, 0
-        self._is_unread = False
         self._forget_grace()
         if self._failure is not None:
             self._post(self._failure)
@@ -292,8 +289,6 @@ class Command:
         self._leave()
         if self.keep or self.lifecycle.is_over:
             return
-        self._is_unread = gone is Gone.CLOSED
-        self._waste()
         grace = gone.value if self.request.grace is None else self.request.grace
         loop = asyncio.get_running_loop()
         self._grace = loop.call_later(grace, self.terminate, KILL_AFTER)
@@ -324,12 +319,12 @@ class Command:
 
     def room(self, stream: int) -> int:
         """How much can be taken now."""
-        return WASTE if self._is_waste else self._outlets[stream].room
+        return self._outlets[stream].room
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
         """Numbers it and sends it on."""
         outlet = self._outlets[stream]
-        if data and not self._is_waste:
+        if data:
             self._guarded(lambda: outlet.take(data))
         if eof:
             outlet.is_finished = True
@@ -349,7 +344,6 @@ class Command:
         """Tells it; what it wrote may still be on its way."""
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
-        self._waste()
 
     def drained(self) -> None:
         """Tells the end of it all."""
@@ -470,16 +464,6 @@ class Command:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-
-    @property
-    def _is_waste(self) -> bool:
-        return self._is_unread and self.lifecycle.state is State.EXITED
-
-    def _waste(self) -> None:
-        """What an ended command left that nobody will read is thrown away: it can be over."""
-        if self._is_waste and self._process is not None:
-            for stream in self._outlets:
-                self._process.resume(stream)
 
     def _write(self, data: bytes) -> None:
         assert self._process is not None
