@@ -47,6 +47,7 @@ class Visits:
         self._visits: dict[Link, _Visit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def __len__(self) -> int:
         """How many clients are here."""
@@ -65,6 +66,7 @@ class Visits:
 
     async def close(self) -> None:
         """Ends every visit, greeted or not."""
+        self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         for task in list(self._tasks):
@@ -75,6 +77,9 @@ class Visits:
         conversation = Conversation(Side.SERVER)
         try:
             hello = await self._greet(link, conversation)
+            # wait_for loses a cancellation that comes in the same turn as its result.
+            if self._is_closed:
+                raise LinkLost("The server ends")
             self._part_with(hello.session)
             visit = self._visits[link] = _Visit(conversation, self._begin(link, hello))
             self._watch()

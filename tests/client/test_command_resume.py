@@ -36,6 +36,7 @@ from smartsim_bridge.errors import (
     PeerMisbehaved,
 )
 from smartsim_bridge.links.link import Link, LinkInfo, Mailbox
+from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.protocol import codec
 from smartsim_bridge.protocol.messages import (
     STDOUT,
@@ -714,6 +715,27 @@ def test_what_is_attached_to_may_not_be_there(tmp_path: Path) -> None:
         async with world(tmp_path) as (_, bridge):
             with pytest.raises(NoSuchCommand):
                 await bridge.attach("0" * 32)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_server_that_ends_does_not_wait_for_who_greets_it_just_now(
+    turns: int, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        head = Head(tmp_path)
+        near, far = memory_links()
+        head.visits.accept(far)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        near.send(Hello(2, 2, VERSION, SESSION))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(head.visits.close(), 5.0)
+        assert len(head.visits) == 0
+        assert near.mailbox.fault is not None
+        await head.kill()
 
     run(main())
 
