@@ -23,6 +23,7 @@ STUBBORN = """
 trap 'echo got INT' INT
 trap 'echo got TERM' TERM
 trap 'echo got HUP' HUP
+trap 'echo got USR1' USR1
 echo pid $$
 while :; do sleep 0.05; done
 """
@@ -298,6 +299,8 @@ def test_leaving_and_coming_back_over_ssh(head: Head) -> None:
     assert is_running(pid)
     assert hint[1:-1] == where
     with Terminal(*hint) as terminal:
+        os.kill(pid, signal.SIGUSR1)
+        terminal.expect("got USR1")
         terminal.press_ctrl_c()
         terminal.expect("got INT")
         os.kill(pid, signal.SIGKILL)
