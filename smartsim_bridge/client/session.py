@@ -282,6 +282,10 @@ class Session:
                 # shows what a library overlooks: the next climb may find another moment.
                 fault = CommandServerError(f"The way back failed: {broken!r}", step="reconnect")
             else:
+                # wait_for loses a cancellation that comes in the same turn as its result.
+                if self._climbing is not asyncio.current_task():
+                    await ascent.close()
+                    return
                 self._climbing = None
                 self._arrive(ascent)
                 return

@@ -62,6 +62,7 @@ class Way:
         self.is_free.set()
         self.climbs: list[float] = []  # when
         self.broken_off = 0
+        self.is_deaf = False  # and arrives though it was broken off
         self.fars: list[Link] = []
         self.greet: Callable[[Link], None] = lambda far: None
 
@@ -71,7 +72,8 @@ class Way:
             await self.is_free.wait()
         except asyncio.CancelledError:
             self.broken_off += 1
-            raise
+            if not self.is_deaf:
+                raise
         if self.fault is not None:
             raise self.fault
         return await self.arrive()
@@ -324,6 +326,26 @@ def test_what_only_the_user_can_mend_is_not_tried_behind_his_back(
         way.fault = None
         await session.reconnect(way.climb)
         assert session.is_linked
+        await session.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "reconnect"])
+def test_a_climb_that_arrives_though_it_was_stopped_is_closed(how: str) -> None:
+    async def main() -> None:
+        session, way, command = await _lost()
+        way.is_deaf = True
+        if how == "close":
+            await session.close()
+        else:
+            await session.reconnect(lambda former: way.arrive())
+        links = 2 if how == "close" else 3
+        await wait_until_async(lambda: len(way.fars) == links)
+        await wait_until_async(lambda: any(far.mailbox.fault for far in way.fars[1:]))
+        assert sum(far.mailbox.fault is None for far in way.fars) == links - 2
+        assert session.is_linked == (how == "reconnect")
+        assert command.resumed == ([False] if how == "reconnect" else [])
         await session.close()
 
     run(main())
