@@ -19,6 +19,7 @@ import pytest
 
 from smartsim_bridge import Bridge
 from smartsim_bridge.client.listing import CommandInfo
+from smartsim_bridge.errors import AuthenticationRequired
 from smartsim_bridge.server.spool import OWN_MEMORY, SEGMENT
 from tests.support.altered_server import alter_server
 from tests.support.figures import Figure
@@ -324,3 +325,53 @@ def test_output_that_nobody_reads_is_spooled_and_then_its_producer_waits_and_it_
     assert got == wanted, _difference(wanted, got)
     assert running.wait(SECONDS) == 0
     figure(15, spooled_mib=spooled / MIB)
+
+
+# --- a login that needs the user ----------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.sshd
+@pytest.mark.root
+def test_password_is_asked_for_again_only_when_the_user_says_so(
+    make_head: MakeHead, figure: Figure
+) -> None:
+    head = make_head("PubkeyAuthentication no", "PasswordAuthentication yes")
+    password = head.sshd.user.password
+    if password is None:
+        pytest.skip("the password of whoever runs the tests is not known")
+    asked: list[str] = []
+
+    def ask(prompt: str, secret: bool) -> str:
+        asked.append(prompt)
+        return password
+
+    with FlakyProxy((head.sshd.host, head.sshd.port)) as proxy:
+        config = str(through_proxy(head.sshd, proxy))
+        bridge = head.init(autostart=True, ssh_config=config, transport="tunnel", ask=ask)
+        running = bridge.popen(["sh", "-c", TICKING.format(count=100)], keep=True)
+        assert running.stdout is not None
+        assert running.stdout.readline() == "1\n"
+        assert (len(asked), proxy.connections) == (1, 1)
+        began = time.monotonic()
+        proxy.cut()
+        with pytest.raises(AuthenticationRequired):
+            running.wait(SECONDS)
+        told = time.monotonic() - began
+        # Nor does who asks now: each attempt would count as a failed one with the host.
+        with pytest.raises(AuthenticationRequired):
+            bridge.run(["true"])
+        with pytest.raises(AuthenticationRequired):
+            bridge.commands()
+        assert (len(asked), proxy.connections) == (1, 2)
+        assert "Failed password" not in head.sshd.log
+        bridge.reconnect()
+        assert (len(asked), proxy.connections) == (2, 3)
+        assert bridge.run(["echo", "here"]).stdout == "here\n"
+        again = bridge.attach(running.id)
+        assert again.pid == running.pid
+        assert again.stdout is not None
+        assert again.stdout.read().split() == [str(number) for number in range(1, 101)]
+        assert again.wait(SECONDS) == 0
+        assert len(asked) == 2
+    figure(13, told_that_a_login_is_needed_seconds=told)
