@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
-from ..errors import AuthenticationRequired, CommandServerError, NoSuchCommand
+from ..errors import AuthenticationRequired, CommandServerError, LinkLost, NoSuchCommand
 from ..protocol.messages import NULL, PIPE, Attach, Start
 from ..settings import Settings
 from .command import AsyncCommand
@@ -32,6 +32,7 @@ __all__ = ["AsyncBridge", "Words"]
 
 STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
 LIST_SECONDS = 15.0  # for some thousands of commands over a slow link
+TELL_SECONDS = 30.0  # for a link to come back over which the server is told to end
 ID_LENGTH = 32  # hexadecimal digits of a command's id
 
 
@@ -298,9 +299,15 @@ class AsyncBridge:
         await self.close()
 
     async def shutdown(self, grace: float = 5.0) -> None:
-        """Ends the server, all its commands (after `grace` seconds) and this bridge."""
+        """Ends the server, all its commands (after `grace` seconds) and this bridge.
+
+        Raises LinkLost where the server cannot be told within half a minute.
+        """
         try:
-            await (await self._session.linked()).stop_server(grace)
+            talk = await asyncio.wait_for(self._session.linked(), TELL_SECONDS)
+            await talk.stop_server(grace)
+        except asyncio.TimeoutError:
+            raise LinkLost("There is no link to tell the server to end", step="stop") from None
         finally:
             await self.close()
 

@@ -185,6 +185,7 @@ class AsyncCommand:
         Its streams end here, and every later call raises CommandGone.  Raises LinkLost where
         the server cannot be told.
         """
+        self._session.spare(self.id)  # it may end before the server hears of this
         while not self._lifecycle.is_over and self._fault is None:
             await self._session.linked()
             self._session.send(Detach(self.id))
@@ -275,8 +276,8 @@ class AsyncCommand:
         """
         request: Message = self._request
         if self._is_known:
-            taken = (reader.taken if reader else 0 for reader in (self.stdout, self.stderr))
-            request = Attach(self.id, *taken)
+            out, err = (reader.taken if reader else 0 for reader in (self.stdout, self.stderr))
+            request = Attach(self.id, out, err, resume=True)
         went_out = self._session.send(request)
         if went_out and self.stdin is not None:
             self.stdin.say_again()

@@ -260,12 +260,14 @@ class Attach:
     """Follow a command that is there already, whoever started it.  Since 2.
 
     The client has all output below the offsets and grants a window beyond them.  Answered
-    by Attached, or Lost; whoever followed it before is told Detached.
+    by Attached, or Lost; whoever followed it before is told Detached.  With `resume` the
+    client means to go on, as nobody else has come since; it is told Detached where one has.
     """
 
     command: str
     stdout: int = 0
     stderr: int = 0
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,8 +275,9 @@ class Attached:
     """What follows of the command, and from where.  Since 2.
 
     Output begins at `stdout` and `stderr`, later than asked where earlier bytes were not
-    kept.  `signals` counts the Signal messages that were obeyed since it was first started
-    or attached to by this session; `pid` is 0 while it waits for its turn.
+    kept; new input at `stdin`, behind all that ever came.  `signals` counts the Signal
+    messages that were obeyed since it was first started or attached to by this session;
+    `pid` is 0 while it waits for its turn.
     """
 
     command: str

@@ -131,7 +131,6 @@ class Command:
         self._early = bytearray()  # input that came while it waited for its turn
         self._waits_with = 0  # bytes that it holds meanwhile
         # Whom another took it from, and over which link that was told, if there was one.
-        self._ousted: dict[str, Follower | None] = {}
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
@@ -260,19 +259,15 @@ class Command:
     def follow(self, follower: Follower, asked: Attach) -> None:
         """From now on it talks to `follower`, who has all output below the offsets asked.
 
-        One that may not have heard that another took it over means to go on, and is told
-        instead; asked again over the same link, he wants it back.
+        One that means to go on, and has not heard that another took it over, is told instead.
         """
-        if self._ousted.pop(follower.id, follower) is not follower:
+        if asked.resume and follower.id != self.owner:
             follower.post(Detached(self.id))
-            self._ousted[follower.id] = follower
             return
         before, self._follower = self._follower, follower
         if follower.id != self.owner:
             if before is not None:
                 before.post(Detached(self.id))
-            if self.owner:
-                self._ousted[self.owner] = before
             self.owner, self._signals = follower.id, 0
         self._forget_grace()
         if self._failure is not None:
@@ -417,7 +412,9 @@ class Command:
         self._post(
             Attached(self.id, self.pid, stdout, stderr, begin, self._signals, request.argv, streams)
         )
-        self._post(InputTaken(self.id, taken, self._is_input_broken))
+        # After its end nobody has anything to add; who tried would break the rules.
+        is_closed = self._is_input_broken or self._receiving.ended
+        self._post(InputTaken(self.id, taken, is_closed))
         for stream, outlet in self._outlets.items():
             self._guarded(outlet.pump)
             if outlet.is_finished:

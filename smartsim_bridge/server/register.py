@@ -84,7 +84,7 @@ class Register:
     def start(self, request: Start, follower: Follower) -> None:
         """Starts what is asked for the first time; for anything else it is an Attach."""
         if request.command in self._commands or self._journal.record(request.command):
-            self.attach(Attach(request.command), follower)
+            self.attach(Attach(request.command, resume=True), follower)
         elif 0 < request.number <= self._journal.highest(follower.id):
             text = "It was asked for before; what became of it is not remembered"
             follower.post(Lost(request.command, OUTCOME_UNKNOWN, text))
@@ -144,10 +144,15 @@ class Register:
             entry = _entry(record, request) if command is None else _live(command, record, request)
             yield entry
 
-    async def settle(self) -> None:
-        """Waits for what is on its way to the disk."""
+    async def settle(self, seconds: float) -> None:
+        """Waits for what is on its way to the disk, at most so long."""
         if self._syncing:
-            await asyncio.wait(self._syncing)
+            await asyncio.wait(self._syncing, timeout=seconds)
+
+    def leave_behind(self, command: Command) -> None:
+        """Its client said goodbye without having read it: nobody will."""
+        if command.lifecycle.is_over and not command.keep:
+            self._drop(command.id)
 
     # --- inside
 

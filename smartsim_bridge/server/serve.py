@@ -117,6 +117,7 @@ class Server:
         """Returns when the server was stopped and has ended its commands."""
         await self._ended
         await self._hide()
+        await self._register.settle(KILLED_SECONDS)
         await self._end_commands(self._stop_grace or 0.0)
         await self._close()
         log.info("ended")

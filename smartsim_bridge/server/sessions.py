@@ -90,6 +90,8 @@ class Session:
             command = self._register.find(name)
             if command is not None and command.follower is self:
                 command.unfollow(gone)
+                if gone is Gone.CLOSED:
+                    self._register.leave_behind(command)
 
     def _start(self, request: Start) -> None:
         for way, allowed in _WAYS.items():

@@ -149,7 +149,7 @@ class Head:
 
     async def kill(self) -> None:
         """As SIGKILL would: nothing more is written, nothing more is said."""
-        await self.register.settle()
+        await self.register.settle(5.0)
         self.journal.close()
         await self.visits.close()
         for command in self.backlog.commands:

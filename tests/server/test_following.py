@@ -270,7 +270,7 @@ def test_who_was_away_is_told_once_and_may_then_take_it_back(tmp_path: Path) -> 
             command.unfollow(Gone.SILENT)
             command.follow(other, Attach("c"))
             assert ear.heard(Detached) == []
-            command.follow(back, Attach("c"))
+            command.follow(back, Attach("c", resume=True))
             assert back.all == [Detached("c")]
             assert command.follower is other
             command.follow(back, Attach("c"))
@@ -287,7 +287,7 @@ def test_who_was_told_over_a_link_that_broke_is_told_again(tmp_path: Path) -> No
             command = _sleep(there, ear, "c", 1, None)
             command.follow(other, Attach("c"))
             assert ear.heard(Detached) == [Detached("c")]
-            command.follow(back, Attach("c"))
+            command.follow(back, Attach("c", resume=True))
             assert back.all == [Detached("c")]
             assert command.follower is other
 

@@ -92,7 +92,7 @@ class Office:
     async def close(self) -> None:
         """Killed: what its commands do now, the journal does not hear."""
         self.journal.close()
-        await self.register.settle()
+        await self.register.settle(5.0)
         for command in self.backlog.commands:
             command.terminate(0.0)
             command.kill()
@@ -165,7 +165,7 @@ def test_submission_does_not_start_while_the_server_ends(tmp_path: Path) -> None
             ear = Ear()
             there.register.start(there.asked("echo done", keep=True), ear)
             there.backlog.is_closed = True
-            await there.register.settle()
+            await there.register.settle(5.0)
             await ear.until(StartFailed)
             assert ear.heard(StartFailed)[0].errno == errno.ECANCELED
             assert not there.runs()
@@ -179,7 +179,7 @@ def test_submission_that_is_ended_before_the_disk_has_it_never_runs(tmp_path: Pa
             ear = Ear()
             there.register.start(there.asked("echo done", keep=True), ear)
             there.command().terminate(0.0)
-            await there.register.settle()
+            await there.register.settle(5.0)
             await asyncio.sleep(0)
             assert ear.heard(StartFailed)
             assert not there.runs()
