@@ -339,6 +339,7 @@ class Command:
         """Tells it; what it wrote may still be on its way."""
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
+        self._take_the_last()
 
     def drained(self) -> None:
         """Tells the end of it all."""
@@ -421,9 +422,20 @@ class Command:
                 self._tell_end_of(stream)
             if self._process is not None:
                 self._process.resume(stream)
-        if self.lifecycle.state is State.EXITED:
+        is_unread = self.lifecycle.state is State.OVER and not self._is_sent
+        if is_unread or self.lifecycle.state is State.EXITED:
             self._post(self._exit_message(final=False))
         self._tell_end()
+
+    def _take_the_last(self) -> None:
+        """What an ended one left in its pipes is taken even where the spool is full.
+
+        Else it would be there for ever, and hold what it has in the spool.
+        """
+        if self._follower is None and self._process is not None:
+            for stream, outlet in self._outlets.items():
+                outlet.let_finish()
+                self._process.resume(stream)
 
     def _tell_end_of(self, stream: int) -> None:
         outlet = self._outlets[stream]
@@ -456,6 +468,8 @@ class Command:
             outlet.leave()
             if self._process is not None:
                 self._process.resume(stream)  # the spool may have room where he had none
+        if self.lifecycle.state is State.EXITED:
+            self._take_the_last()
 
     def _forget_grace(self) -> None:
         if self._grace is not None:

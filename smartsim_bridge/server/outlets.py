@@ -17,6 +17,7 @@ from .spool import Kept
 
 __all__ = ["Outlet"]
 
+PIPE_FULL = 64 * 1024  # what a Linux pipe holds, as a rule
 # Of the output of a command that outlives its client, for whoever attaches later.
 RETAINED = 64 * 1024 * 1024
 
@@ -31,6 +32,7 @@ class Outlet:
         self._sent = 0
         self._taken = 0
         self._is_followed = False
+        self._last_end = 0  # up to there the spool takes it though it is full
         self.is_finished = False
 
     @property
@@ -38,7 +40,7 @@ class Outlet:
         """How many bytes the process may print now."""
         if self._is_followed:
             return max(0, self._taken + WINDOW - self._kept.end)
-        return self._kept.room
+        return max(self._kept.room, self._last_end - self._kept.end)
 
     @property
     def end(self) -> int:
@@ -94,6 +96,10 @@ class Outlet:
         """The follower wants no more of it."""
         if self._is_followed:
             self._sent = self._taken = self._kept.end
+
+    def let_finish(self) -> None:
+        """The process has ended: what its pipe may hold, and the end, are still to come."""
+        self._last_end = max(self._last_end, self._kept.end + PIPE_FULL + 1)
 
     def leave(self) -> None:
         """Nobody follows it now."""

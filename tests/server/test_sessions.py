@@ -8,7 +8,7 @@ import pytest
 
 from smartsim_bridge.protocol.flow import WINDOW
 from smartsim_bridge.protocol.messages import PIPE, Inquiry, Ping, Pong, Report, Start, Terminate
-from smartsim_bridge.server import commands
+from smartsim_bridge.server import commands, spool
 from smartsim_bridge.server.commands import Gone
 from tests.server.talks import in_session
 from tests.support.loops import run
@@ -170,6 +170,23 @@ def test_unread_output_of_an_ended_command_is_let_go_when_its_client_closes() ->
             assert backlog.running == 3
             session.leave(Gone.CLOSED)
             await wait_until_async(lambda: backlog.running == 1)
+
+    run(talk())
+
+
+def test_ended_command_does_not_wait_for_ever_before_a_full_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "STREAM_QUOTA", 100_000)
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; head -c 150000 /dev/zero; exit 3"
+
+    async def talk() -> None:
+        async with in_session() as (client, session, backlog):
+            client.start("c", "sh", "-c", script, keep=True)
+            await client.until(lambda: client.commands["c"].pid)
+            session.leave(Gone.BROKEN)
+            (tmp_path / "go").touch()
+            await wait_until_async(lambda: not backlog.running)
 
     run(talk())
 
