@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -72,9 +72,14 @@ class ZmqListener:
         self._inflow: Inflow | None = None  # what brought the message in hand
 
     def listen(
-        self, addresses: list[str], port: int, credentials: Credentials, secret: str
+        self,
+        addresses: list[str],
+        port: int,
+        credentials: Credentials,
+        secret: str,
+        ports: Sequence[int] = (),
     ) -> tuple[str, ...]:
-        """Binds `port` (0: any free one) on all addresses; gives the endpoints.
+        """Binds `port` (0: any free one), or of `ports` each, on all addresses: the endpoints.
 
         Raises PortTaken, AddressNotOurs, ServerStartFailed, and then listens nowhere.
         """
@@ -84,14 +89,15 @@ class ZmqListener:
         self._socket = self._router(secret)
         self._monitor = self._monitored()
         try:
-            endpoints = tuple(self._bind(address, port) for address in addresses)
+            chosen = zip(addresses, ports or [port] * len(addresses))
+            endpoints = tuple(self._bind(address, one) for address, one in chosen)
         except ServerStartFailed:
             self.close()
             raise
         self._pump = Pump(self._socket, self._arrived, self._receive)
         if watches():
-            ports = {int(endpoint.rpartition(":")[2]) for endpoint in endpoints}
-            self._inflows = Inflows(ports, _most_quiet(), self._pump.take)
+            bound = {int(endpoint.rpartition(":")[2]) for endpoint in endpoints}
+            self._inflows = Inflows(bound, _most_quiet(), self._pump.take)
         self._watch = Pump(self._monitor, self._happened)
         return endpoints
 

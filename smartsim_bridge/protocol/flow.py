@@ -115,6 +115,11 @@ class Receiving:
             return None
         return self.acknowledgement()
 
+    @property
+    def handed_on(self) -> int:
+        """How many bytes reached their reader."""
+        return self._handed_on
+
     def acknowledgement(self) -> int:
         """The offset below which everything was handed on; counted as said."""
         self._said = self._handed_on

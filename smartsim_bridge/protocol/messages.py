@@ -64,6 +64,8 @@ __all__ = [
     "Pong",
     "Queued",
     "Refusal",
+    "Replace",
+    "ReplaceFailed",
     "Report",
     "Signal",
     "Start",
@@ -113,6 +115,7 @@ class Welcome:
 
     `resumed`: the session is known, with every request of it that ever came here.  Where it
     is not, what the client asked before may have run, and must not be asked again.
+    `replaceable`: it understands Replace.
     """
 
     protocol: int
@@ -122,6 +125,7 @@ class Welcome:
     heartbeat: float = DEFAULT_HEARTBEAT
     why_no_zmq: str = ""
     resumed: bool = False
+    replaceable: bool = False
 
 
 @dataclass(frozen=True)
@@ -409,6 +413,27 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Replace:
+    """Give way to the far half at `path`, run by `python`, with all commands.  Since 2.
+
+    Both are absolute paths on the head; without `python` it is the one that runs the server.
+    Answered by Stopping with `successor`, or by a ReplaceFailed with the same `request`.
+    """
+
+    request: int
+    path: str
+    python: str = ""
+
+
+@dataclass(frozen=True)
+class ReplaceFailed:
+    """That far half cannot take over, and nothing has happened.  Since 2."""
+
+    request: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Stopping:
     """The server ends now; no more requests are taken.  Since 1.
 
@@ -440,11 +465,11 @@ class Bye:
 
 FromClient = Union[
     Hello, Start, Attach, Detach, Forget, Input, OutputTaken, OutputClosed, Signal, Terminate,
-    Inquiry, ListCommands, Stop, Ping, Bye,
+    Inquiry, ListCommands, Stop, Replace, Ping, Bye,
 ]  # fmt: skip
 FromServer = Union[
     Welcome, Refusal, Queued, Started, StartFailed, Attached, Detached, Lost, InputTaken, Output,
-    Exited, Report, Entry, CommandsEnd, Stopping, Pong,
+    Exited, Report, Entry, CommandsEnd, ReplaceFailed, Stopping, Pong,
 ]  # fmt: skip
 Message = Union[FromClient, FromServer]
 

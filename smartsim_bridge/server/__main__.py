@@ -1,4 +1,4 @@
-"""The far half's command line: `serve`.
+"""The far half's command line: `serve`, and `check` before it takes over from another.
 
 Run by the bootstrap through SSH, or by a person through scripts/start_cmd_server.py.  The
 only place of the far half that reads the environment and prints.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import math
 import os
 import signal
@@ -21,12 +22,13 @@ from ..errors import CommandServerError, ServerAlreadyRuns
 from ..protocol.beacon import Beacon, Credentials, found_line, ready_line
 from .allowance import is_program_name
 from .backlog import MAX_RATE, MAX_RUNNING
-from .beacon_file import host_name
 from .detach import detached
+from .handover import read
 from .logbook import open_logbook
 from .manners import DEFAULT_NICE, MOST_NICE, take_back_seat
-from .places import STATE_VARIABLE, Places, choose_places
+from .places import STATE_VARIABLE, choose_places
 from .serve import IDLE_HOURS, MAX_LINKS, Server, ServerOptions
+from .succession import ENDING, answer_check
 
 __all__ = ["main"]
 
@@ -38,6 +40,11 @@ OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with one line on stderr saying what failed."""
     arguments = _parser().parse_args(argv)
+    if arguments.what == "check":
+        print(answer_check(__version__))
+        return 0
+    if arguments.resume is not None:
+        return _serve_on(arguments.resume)
     if arguments.detach:
         # Absolute before the background process leaves the directory it was started in.
         arguments.state_dir = arguments.state_dir and os.path.abspath(arguments.state_dir)
@@ -55,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_options(serve)
     serve.add_argument("--detach", action="store_true", help="run in the background")
     serve.add_argument("--nonce", default="", help="marks the ready line")
+    # What a server says to the program that it becomes; of no use to anybody else.
+    serve.add_argument("--resume", type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
+    what.add_parser("check", help="say whether this version can take over from a server")
     return parser
 
 
@@ -160,8 +170,8 @@ def _hours(text: str) -> float:
 
 def _serve_foreground(arguments: argparse.Namespace) -> int:
     try:
-        server, places = _make(arguments)
-        open_logbook(os.path.join(places.logs, f"{host_name()}.log"))
+        server = _make(arguments)
+        open_logbook(server.log_path)
         asyncio.run(_run(server, lambda beacon, _: print(_greeting(beacon), flush=True)))
     except CommandServerError as fault:
         sys.stderr.write(f"smartsim-bridge: {fault}\n")
@@ -178,8 +188,8 @@ def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
         say("+" + "".join(f"{line}\n" for line in lines))
 
     try:
-        server, places = _make(arguments)
-        open_logbook(os.path.join(places.logs, f"{host_name()}.log"))
+        server = _make(arguments)
+        open_logbook(server.log_path)
         _run_or_find(server, ready, found)
     except CommandServerError as fault:
         say(f"-smartsim-bridge: {fault}\n")
@@ -187,7 +197,19 @@ def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
+def _serve_on(descriptor: int) -> int:
+    """Goes on where the program has stopped that this process was before."""
+    server = Server.successor(read(descriptor), __version__, os.environ)
+    open_logbook(server.log_path)
+    try:
+        asyncio.run(_run(server, lambda beacon, _: None))
+    except BaseException:
+        logging.getLogger(__name__).exception("the server failed after it had taken over")
+        raise
+    return 0
+
+
+def _make(arguments: argparse.Namespace) -> Server:
     places = choose_places(os.environ, arguments.state_dir)
     addresses = tuple(dict.fromkeys(arguments.addr or ["127.0.0.1"]))
     options = ServerOptions(
@@ -203,7 +225,7 @@ def _make(arguments: argparse.Namespace) -> tuple[Server, Places]:
         nice=arguments.nice,
     )
     take_back_seat(options.nice)  # here: libzmq's threads inherit it, and so must come later
-    return Server(options, places, os.environ), places
+    return Server(options, places, os.environ)
 
 
 def _run_or_find(server: Server, ready: Tell, found: Tell) -> None:
@@ -230,6 +252,9 @@ async def _run(server: Server, ready: Tell) -> None:
         loop.add_signal_handler(number, server.stop, 5.0, signal.Signals(number).name)
     # Taken and dropped: had we it ignored, every command would inherit that.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    # Whoever took over a server was not to be interrupted before it could end it well.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    server.go_on()
     ready(beacon, server.credentials)
     await server.wait()
 

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from ..protocol.messages import Start
 from .logbook import RotatedFile
@@ -59,6 +60,22 @@ class Audit:
         self._began: dict[str, float] = {}  # when, by the clock
         self._missed = 0
         self._missed_since = ""
+
+    def hand_over(self) -> list[list[Any]]:
+        """Who asked for what is not over, and when it began."""
+        return [
+            [name, caller.session, caller.peer, caller.version, self._began.get(name)]
+            for name, (caller, _) in self._callers.items()
+        ]
+
+    def take_over(self, past: list[list[Any]], request: Callable[[str], Start | None]) -> None:
+        """Goes on with that; `request` tells what a command was asked to do."""
+        for name, session, peer, version, began in past:
+            asked = request(name)
+            if asked is not None:
+                self.asked(Caller(session, peer, version), asked)
+                if began is not None:
+                    self._began[name] = began
 
     def asked(self, caller: Caller, request: Start) -> None:
         """Remembers it; the line is written when it is known what becomes of it."""

@@ -97,11 +97,16 @@ class Backlog:
         self._rows: dict[Hashable, dict[Startable, None]] = {}
         self._held: dict[Hashable, dict[Startable, None]] = {}
         self._running_of: dict[Hashable, int] = {}  # counted only where there is a bound
+        self._is_paused = False
         self._is_filling = False
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
     # --- questions
+
+    @property
+    def _is_shut(self) -> bool:
+        return self.is_closed or self._is_paused
 
     @property
     def running(self) -> int:
@@ -149,7 +154,8 @@ class Backlog:
         Raises QueueFull, and then knows nothing of the command.
         """
         if (
-            not self._rows
+            not self._is_paused
+            and not self._rows
             and len(self._running) < self._limit
             and not self._is_bound(owner)
             and self._pace.take(self._clock())
@@ -174,6 +180,28 @@ class Backlog:
         if not self._running and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
+    # --- from one program to the next
+
+    def pause(self) -> None:
+        """Until `go_on` whatever is admitted waits."""
+        self._is_paused = True
+
+    def go_on(self) -> None:
+        """Starts what may start."""
+        self._is_paused = False
+        self._turn()
+
+    def adopt(self, command: Startable, owner: Hashable) -> None:
+        """It runs already; the program that this process was before has started it."""
+        self._running[command] = owner
+        if self._limit_each is not None:
+            self._running_of[owner] = self._running_of.get(owner, 0) + 1
+
+    def hand_over(self) -> tuple[list[Startable], list[Startable]]:
+        """What runs, to be adopted, and what waits, to be admitted again in this order."""
+        rows = [*self._rows.values(), *self._held.values()]
+        return list(self._running), [command for row in rows for command in row]
+
     # --- whose turn it is
 
     def _turn(self) -> None:
@@ -187,7 +215,7 @@ class Backlog:
                 self._is_filling = False
 
     def _fill(self) -> None:
-        while self._rows and len(self._running) < self._limit and not self.is_closed:
+        while self._rows and len(self._running) < self._limit and not self._is_shut:
             if not self._pace.take(self._clock()):
                 self._wake_later()
                 return

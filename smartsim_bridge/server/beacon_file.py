@@ -68,6 +68,16 @@ class Lock:
             os.close(former)
         return True
 
+    def hand_over(self) -> int:
+        """The descriptor that holds it: whoever has that one open has the lock."""
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def take_over(self, descriptor: int) -> None:
+        """It was taken by the program that this process was before."""
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+
     def release(self) -> None:
         """Removes the file while it is still ours, and lets go."""
         if self._descriptor is not None:

@@ -13,10 +13,10 @@ import enum
 import errno
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from signal import NSIG, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..protocol import codec
 from ..protocol.environment import command_environment
 from ..protocol.flow import Receiving
 from ..protocol.lifecycle import Input as Event
@@ -42,6 +42,7 @@ from ..protocol.submission import submits
 from .audit import Audit, Caller
 from .beacon_file import process_start
 from .exits import ExitWatch
+from .handover import Carry
 from .journal import STORED, Journal
 from .outlets import Outlet
 from .processes import Process
@@ -56,12 +57,16 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024  # a queue of ten thousand must not fill a 
 ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user ends a command with
 
 
+_Due = tuple[float, str, float]  # when, by the loop's clock; one of _ACTIONS, and its detail
+
+
 class Gone(enum.Enum):
     """How a client left, and how many seconds its commands then get."""
 
     CLOSED = 10.0  # it said goodbye
     BROKEN = 60.0  # its connection ended: it was killed, or it is on its way back
     SILENT = 24 * 3600.0  # nothing comes any more: a laptop that was closed, a cut cable
+    PARTED = 900.0  # we ended the link, for another version to go on: so long it is sought
 
 
 class Follower(Protocol):
@@ -72,6 +77,17 @@ class Follower(Protocol):
 
     def post(self, message: Message) -> None:
         """Sends, if there is a link."""
+
+
+class _Absent:
+    """A session that has no link yet: the one that a command belonged to."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.caller = Caller(name, "", "")
+
+    def post(self, message: Message) -> None:
+        """Nobody hears it."""
 
 
 class Surroundings:
@@ -134,7 +150,7 @@ class Command:
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[_Due, asyncio.TimerHandle] = {}
         self._grace: asyncio.TimerHandle | None = None
 
     # --- what the client asks
@@ -226,8 +242,8 @@ class Command:
             self._process.signal_group(number)
             # A stopped process would take the signal only when somebody continues it.
             self._process.signal_group(SIGCONT)
-            following = self._process.kill if number == SIGTERM else partial(self.terminate, grace)
-            self._later(max(0.0, grace), following)
+            following = "kill" if number == SIGTERM else "terminate"
+            self._later(max(0.0, grace), following, grace)
 
     def kill(self) -> None:
         """Ends it now."""
@@ -310,6 +326,65 @@ class Command:
         for outlet in self._outlets.values():
             outlet.close()
 
+    # --- from one program to the next
+
+    def hand_over(self, carry: Carry) -> dict[str, Any]:
+        """All there is to know of it, but its follower, who has to come back."""
+        receiving, failure, process = self._receiving, self._failure, self._process
+        return {
+            "request": codec.encode(self.request)[0],
+            "failure": None if failure is None else codec.encode(failure)[0],
+            "program": self._program,
+            "keep": self.keep,
+            "owner": self.owner,
+            "state": self.lifecycle.state.value,
+            "process": None if process is None else process.hand_over(carry),
+            "outlets": [[stream, one.hand_over()] for stream, one in self._outlets.items()],
+            "received": [receiving.next, receiving.handed_on, receiving.ended],
+            "is_input_broken": self._is_input_broken,
+            "unwanted": sorted(self._unwanted),
+            "early": self._early,
+            "signals": self._signals,
+            "timed_out": self._timed_out,
+            "due": list(self._timers),
+            "grace": None if self._grace is None else self._grace.when(),
+        }
+
+    @classmethod
+    def take_over(
+        cls, past: dict[str, Any], surroundings: Surroundings, on_over: Callable[[Command], None]
+    ) -> Command:
+        """The command as another program has left it, with nobody who follows it."""
+        request = codec.decode([past["request"]])
+        assert isinstance(request, Start)
+        self = cls(request, surroundings, _Absent(past["owner"]), on_over, past["program"])
+        self._follower = None
+        self.keep = past["keep"]
+        self.lifecycle.state = State(past["state"])
+        for stream, outlet in past["outlets"]:
+            self._outlets[stream].take_over(outlet)
+        begin, handed_on, self._receiving.ended = past["received"]
+        self._receiving.next = begin
+        self._receiving.hand_on(handed_on)
+        self._receiving.acknowledgement()
+        self._is_input_broken, self._early = past["is_input_broken"], bytearray(past["early"])
+        self._unwanted = set(past["unwanted"])
+        self._signals, self._timed_out = past["signals"], past["timed_out"]
+        self._waits_with = len(self._early)
+        surroundings.waiting_bytes += self._waits_with
+        if past["failure"] is not None:
+            failure = codec.decode([past["failure"]])
+            assert isinstance(failure, StartFailed)
+            self._failure = failure
+        if past["process"] is not None:
+            self._process = Process.take_over(past["process"], self, surroundings.watch)
+        for when, what, detail in past["due"]:
+            self._at((when, what, detail))
+        if past["grace"] is not None:
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_at(past["grace"], self.terminate, KILL_AFTER)
+        return self
+
     # --- what the process does (processes.Owner)
 
     def room(self, stream: int) -> int:
@@ -324,7 +399,7 @@ class Command:
         if eof:
             outlet.is_finished = True
             # Nearly always the process ends now too, and its final Exited tells both.
-            self._later(END_SECONDS, lambda: self._tell_end_of(stream))
+            self._later(END_SECONDS, "tell the end of", stream)
 
     def input_written(self, count: int, broken: bool) -> None:
         """Grants the client as much again."""
@@ -388,7 +463,7 @@ class Command:
         if request.announce:
             self._post(Started(self.id, pid))
         if request.timeout is not None:
-            self._later(request.timeout, self._run_out)
+            self._later(request.timeout, "run out")
         self._write(bytes(self._early))
         self._waits_no_more()
         for stream in self._unwanted:
@@ -498,13 +573,21 @@ class Command:
         self._timed_out = True
         self.kill()
 
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers.append(loop.call_later(seconds, action))
+    def _later(self, seconds: float, what: str, detail: float = 0.0) -> None:
+        """Named, not called: another program may have to do it."""
+        self._at((asyncio.get_running_loop().time() + seconds, what, detail))
+
+    def _at(self, due: _Due) -> None:
+        def ring() -> None:
+            self._timers.pop(due, None)
+            _ACTIONS[due[1]](self, due[2])
+
+        self._timers[due] = asyncio.get_running_loop().call_at(due[0], ring)
 
     def _over(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
         self._forget_grace()
         end = self._exit_message(final=True)
         out, err = (outlet.whole(STORED) for outlet in self._outlets.values())
@@ -515,3 +598,11 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<Command {self.id[:8]} {self.lifecycle.state.value}: {self._process}>"
+
+
+_ACTIONS: dict[str, Callable[[Command, float], None]] = {
+    "run out": lambda command, _: command._run_out(),
+    "kill": lambda command, _: command.kill(),
+    "terminate": lambda command, grace: command.terminate(grace),
+    "tell the end of": lambda command, stream: command._tell_end_of(int(stream)),
+}

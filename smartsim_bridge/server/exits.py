@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 from collections.abc import Callable
+
+from .adopted import Child
 
 __all__ = ["ExitWatch"]
 
@@ -20,9 +21,9 @@ class ExitWatch:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._by_signal: dict[subprocess.Popen[bytes], Callable[[], None]] | None = None
+        self._by_signal: dict[Child, Callable[[], None]] | None = None
 
-    def watch(self, process: subprocess.Popen[bytes], on_exit: Callable[[], None]) -> None:
+    def watch(self, process: Child, on_exit: Callable[[], None]) -> None:
         """`on_exit` is called after the process was reaped: its returncode is set."""
         try:
             descriptor = os.pidfd_open(process.pid)
@@ -37,15 +38,13 @@ class ExitWatch:
             self._loop.remove_signal_handler(signal.SIGCHLD)
             self._by_signal = None
 
-    def _ended(
-        self, descriptor: int, process: subprocess.Popen[bytes], on_exit: Callable[[], None]
-    ) -> None:
+    def _ended(self, descriptor: int, process: Child, on_exit: Callable[[], None]) -> None:
         self._loop.remove_reader(descriptor)
         os.close(descriptor)
         process.wait()  # has ended: returns at once
         on_exit()
 
-    def _watch_signal(self, process: subprocess.Popen[bytes], on_exit: Callable[[], None]) -> None:
+    def _watch_signal(self, process: Child, on_exit: Callable[[], None]) -> None:
         if self._by_signal is None:
             self._by_signal = {}
             self._loop.add_signal_handler(signal.SIGCHLD, self._ask_all)

@@ -70,14 +70,27 @@ class Record:
 class Journal:
     """All that is remembered, on disk while that works; made once per server."""
 
-    def __init__(self, path: str) -> None:
-        """Reads what a former server left; never raises, see `why_not`."""
+    def __init__(self, path: str, past: Iterable[Event] | None = None) -> None:
+        """Reads what a former server left; never raises, see `why_not`.
+
+        `past` is what a server handed over: then nothing has ended, and the file may even
+        be missing.
+        """
         self._path = path
         self._file = JournalFile(path)
         self._why_not = ""
         self._is_closed = False
         self._clear()
-        self._recall()
+        if past is None:
+            self._recall()
+        else:
+            for event in past:
+                self._apply(event)
+            self._write_anew()
+
+    def hand_over(self) -> list[Event]:
+        """All that is known."""
+        return list(self._events())
 
     @property
     def why_not(self) -> str:

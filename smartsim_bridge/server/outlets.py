@@ -9,6 +9,7 @@ processes and not links.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import PeerMisbehaved
 from ..protocol.codec import MAX_PAYLOAD
@@ -119,6 +120,23 @@ class Outlet:
         if kept.base > 0 or kept.end > limit:
             return None
         return kept.read(0, limit) if kept.end else b""
+
+    def hand_over(self) -> dict[str, Any]:
+        """All of it but who follows it."""
+        kept = self._kept.hand_over()
+        return {
+            "kept": kept,
+            "retain": self.retain,
+            "is_finished": self.is_finished,
+            "last_end": self._last_end,
+        }
+
+    def take_over(self, past: dict[str, Any]) -> None:
+        """It goes on where another program has left it, and nobody follows it yet."""
+        self._kept.take_over(past["kept"])
+        self.retain, self.is_finished = past["retain"], past["is_finished"]
+        self._last_end = past["last_end"]
+        self._is_followed = False
 
     def close(self) -> None:
         """Forgets it all."""

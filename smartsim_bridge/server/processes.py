@@ -15,10 +15,12 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from ..protocol.messages import NULL, PIPE, STDERR, STDOUT, TO_STDOUT
+from .adopted import Adopted, Child
 from .exits import ExitWatch
+from .handover import Carry
 
 __all__ = ["Owner", "Process"]
 
@@ -70,9 +72,7 @@ class Process:
         descriptor_limit: tuple[int, int] | None = None,
         program: str = "",
     ) -> None:
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._popen = subprocess.Popen(
+        popen = subprocess.Popen(
             argv,
             executable=program or None,
             stdin=_SPEC[stdin],
@@ -83,28 +83,72 @@ class Process:
             bufsize=0,
             start_new_session=True,
         )
-        _restore_limit(self._popen.pid, descriptor_limit)
+        _restore_limit(popen.pid, descriptor_limit)
+        self._begin(popen, owner)
+        self._open(STDOUT, popen.stdout)
+        self._open(STDERR, popen.stderr)
+        # Ours alone from now on: Popen would keep it open.
+        self._stdin = popen.stdin
+        popen.stdin = None
+        if self._stdin is not None:
+            os.set_blocking(self._stdin.fileno(), False)
+        watch.watch(popen, self._exited)
+
+    def _begin(self, child: Child, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._child = child
         self._outputs: dict[int, IO[bytes]] = {}
         self._paused: set[int] = set()
         self._input: deque[bytes] = deque()
         self._input_ended = False
         self._has_exited = False
         self._told = False
-        self._open(STDOUT, self._popen.stdout)
-        self._open(STDERR, self._popen.stderr)
-        if self._popen.stdin is not None:
-            os.set_blocking(self._popen.stdin.fileno(), False)
-        watch.watch(self._popen, self._exited)
+        self._is_killed = False
+
+    def hand_over(self, carry: Carry) -> dict[str, Any]:
+        """All there is to know of it, for the program that this process becomes."""
+        return {
+            "pid": self.pid,
+            "returncode": self.returncode,
+            "has_exited": self._has_exited,
+            "told": self._told,
+            "is_killed": self._is_killed,
+            "stdin": None if self._stdin is None else carry(self._stdin.fileno()),
+            "outputs": [[stream, carry(pipe.fileno())] for stream, pipe in self._outputs.items()],
+            "input": list(self._input),
+            "input_ended": self._input_ended,
+        }
+
+    @classmethod
+    def take_over(cls, past: dict[str, Any], owner: Owner, watch: ExitWatch) -> Process:
+        """The process that another program has started; nothing is told before the loop runs."""
+        self = cls.__new__(cls)
+        self._begin(Adopted(past["pid"], past["returncode"]), owner)
+        self._has_exited, self._told = past["has_exited"], past["told"]
+        self._input.extend(past["input"])
+        self._input_ended = past["input_ended"]
+        for stream, descriptor in past["outputs"]:
+            self._open(stream, _inherited(descriptor, "rb"))
+        stdin = past["stdin"]
+        self._stdin = None if stdin is None else _inherited(stdin, "wb")
+        if self._stdin is not None and self._input:
+            self._loop.add_writer(self._stdin.fileno(), self._writable)
+        if not self._has_exited:
+            watch.watch(self._child, self._exited)
+        if past["is_killed"]:
+            self._abandon_later()
+        return self
 
     @property
     def pid(self) -> int:
         """The process id, which is the group's as well."""
-        return self._popen.pid
+        return self._child.pid
 
     @property
     def returncode(self) -> int | None:
         """As in subprocess: negative for a signal, None while it runs."""
-        return self._popen.returncode
+        return self._child.returncode
 
     @property
     def is_over(self) -> bool:
@@ -163,7 +207,7 @@ class Process:
 
     def write(self, data: bytes) -> None:
         """Bytes for its stdin, written as soon as it reads them."""
-        stdin = self._popen.stdin
+        stdin = self._stdin
         if stdin is None or self._input_ended:
             self._owner.input_written(len(data), True)
             return
@@ -178,7 +222,7 @@ class Process:
             self._close_input()
 
     def _writable(self) -> None:
-        stdin = self._popen.stdin
+        stdin = self._stdin
         while self._input and stdin is not None:
             try:
                 count = os.write(stdin.fileno(), self._input[0])
@@ -204,7 +248,7 @@ class Process:
         self._owner.input_written(lost, True)
 
     def _close_input(self) -> None:
-        stdin, self._popen.stdin = self._popen.stdin, None
+        stdin, self._stdin = self._stdin, None
         self._input.clear()
         if stdin is not None:
             self._loop.remove_writer(stdin.fileno())
@@ -224,6 +268,10 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the group, and the end of its pipes even where somebody holds them."""
         self.signal_group(signal.SIGKILL)
+        self._abandon_later()
+
+    def _abandon_later(self) -> None:
+        self._is_killed = True
         self._loop.call_later(HELD_PIPES_SECONDS, self.abandon)
 
     def abandon(self) -> None:
@@ -257,6 +305,11 @@ class Process:
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode {self.returncode}"
         return f"<Process {self.pid}: {state}>"
+
+
+def _inherited(descriptor: int, mode: str) -> IO[bytes]:
+    os.set_inheritable(descriptor, False)
+    return open(descriptor, mode, buffering=0)
 
 
 def _restore_limit(pid: int, limit: tuple[int, int] | None) -> None:

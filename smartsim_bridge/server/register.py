@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 from ..protocol.lifecycle import State
 from ..protocol.messages import (
@@ -40,6 +41,7 @@ from ..protocol.messages import (
 from .allowance import Allowance
 from .backlog import Backlog, QueueFull
 from .commands import Command, Follower, Surroundings
+from .handover import Carry, Past
 from .journal import Record
 
 __all__ = ["Register"]
@@ -80,6 +82,11 @@ class Register:
     def find(self, command: str) -> Command | None:
         """The command, if this server itself has run it and still holds it."""
         return self._commands.get(command)
+
+    def request(self, command: str) -> Start | None:
+        """What was asked for, as far as this server knows."""
+        found = self._commands.get(command)
+        return None if found is None else found.request
 
     def start(self, request: Start, follower: Follower) -> None:
         """Starts what is asked for the first time; for anything else it is an Attach."""
@@ -149,10 +156,39 @@ class Register:
         if self._syncing:
             await asyncio.wait(self._syncing, timeout=seconds)
 
+    def check_settled(self) -> None:
+        """Raises OSError where the disk does not answer, and commands still wait for it."""
+        if self._syncing:
+            raise OSError(errno.ETIMEDOUT, "the disk does not answer")
+
     def leave_behind(self, command: Command) -> None:
         """Its client said goodbye without having read it: nobody will."""
         if command.lifecycle.is_over and not command.keep:
             self._drop(command.id)
+
+    # --- from one program to the next
+
+    def hand_over(self, carry: Carry) -> Iterator[dict[str, Any]]:
+        """A record of each command: what runs, what waits in its order, what is over."""
+        running, waiting = (cast("list[Command]", some) for some in self._backlog.hand_over())
+        for where, commands in (("running", running), ("waiting", waiting)):
+            for command in commands:
+                yield {"where": where, "command": command.hand_over(carry)}
+        for name, when in self._ended.items():
+            command = self._commands[name]
+            yield {"where": "ended", "command": command.hand_over(carry), "when": when}
+
+    def take_over(self, past: Past) -> None:
+        """Goes on with all of them; nothing is started before the backlog goes on."""
+        for record in past.commands:
+            command = Command.take_over(record["command"], self._surroundings, self.leave)
+            self._commands[command.id] = command
+            if record["where"] == "running":
+                self._backlog.adopt(command, command.owner)
+            elif record["where"] == "waiting":
+                self._admit(command)
+            else:
+                self._ended[command.id] = record["when"]
 
     # --- inside
 

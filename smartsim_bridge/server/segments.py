@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["Segment"]
 
@@ -38,6 +40,17 @@ class Segment:
             os.close(descriptor)
         self.path = path
         self.start = self.end = start
+
+    def hand_over(self) -> list[object]:
+        """What `take_over` needs to know it again."""
+        return [self.path, self._inode, self.start, self.end]
+
+    @classmethod
+    def take_over(cls, past: Sequence[Any]) -> Segment:
+        """One that another program has made; whether it is there still, reading tells."""
+        self = cls.__new__(cls)
+        self.path, self._inode, self.start, self.end = past
+        return self
 
     def append(self, data: bytes) -> None:
         """Adds all of `data`, or raises OSError and has added nothing.

@@ -13,12 +13,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from ..errors import CommandServerError, ServerAlreadyRuns, ServerStartFailed
 from ..links.link import Link
-from ..links.stream_link import StreamListener
 from ..protocol.beacon import Beacon, Credentials
 from ..protocol.environment import without_job
 from ..protocol.messages import (
@@ -28,6 +28,8 @@ from ..protocol.messages import (
     Inquiry,
     Message,
     Refusal,
+    Replace,
+    ReplaceFailed,
     Report,
     Stopping,
     Welcome,
@@ -36,14 +38,17 @@ from .allowance import Allowance
 from .audit import Audit
 from .backlog import MAX_RATE, MAX_RUNNING, Backlog, Pace
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
-from .commands import Surroundings
+from .commands import Gone, Surroundings
 from .descriptors import commands_that_fit, raise_limit
+from .doors import Doors
 from .exits import ExitWatch
+from .handover import Carry, Past, written
 from .journal import Journal
 from .places import Places, private_directory
 from .register import Register
 from .sessions import MAX_NAME, Session
 from .spool import Spool
+from .succession import check, execute, uninterrupted
 from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]
@@ -73,24 +78,58 @@ class ServerOptions:
 
 
 class Server:
-    """One server; `start`, then `wait` until it ends."""
+    """One server; `start`, then `go_on`, then `wait` until it ends.
 
-    def __init__(self, options: ServerOptions, places: Places, environ: Mapping[str, str]) -> None:
+    With `past` it goes on where the program has stopped that this process was before.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        places: Places,
+        environ: Mapping[str, str],
+        past: Past | None = None,
+    ) -> None:
         self._options = options
+        self._past = past
         self._places = places
         self._lock = Lock(places.lock)
         self._host, self._boot = host_name(), boot_id()
+        self._doors = Doors(
+            places.socket,
+            options.addresses,
+            options.port,
+            self._come_in,
+        )
         self._file = BeaconFile(places, self._host, self._boot)
         self._environment = without_job(environ)
         self._directory = _home(environ)
-        self._unix: StreamListener | None = None
-        self._zmq: object | None = None
+        self._started = time.time() if past is None else past.server["started"]
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._journal: Journal | None = None
         self._returning: asyncio.Task[None] | None = None
+        self._succession: asyncio.Task[None] | None = None
         self.beacon: Beacon | None = None
-        self.credentials: Credentials | None = None
+
+    @classmethod
+    def successor(cls, past: Past, version: str, environ: Mapping[str, str]) -> Server:
+        """The server of `version` that goes on from there."""
+        told = past.server["options"]
+        known = {one.name: told[one.name] for one in fields(ServerOptions) if one.name in told}
+        options = ServerOptions(**{**known, "version": version})
+        options = replace(options, addresses=tuple(options.addresses), allow=tuple(options.allow))
+        return cls(options, Places(**past.server["places"]), environ, past)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What a client needs for ZMQ; None where there is none, or before `start`."""
+        return self._doors.credentials
+
+    @property
+    def log_path(self) -> str:
+        """Where its log is."""
+        return os.path.join(self._places.logs, f"{self._host}.log")
 
     # --- beginning and end
 
@@ -99,7 +138,9 @@ class Server:
 
         Raises ServerStartFailed, and has then let go of everything.
         """
-        if not self._lock.take():
+        if self._past is not None:
+            self._lock.take_over(self._past.server["lock"])
+        elif not self._lock.take():
             raise ServerAlreadyRuns(self._who_runs(), host=self._host, step="lock")
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
@@ -112,6 +153,10 @@ class Server:
         assert self.beacon is not None
         log.info("serving as pid %s on %s %s", os.getpid(), self._host, self.beacon.endpoints)
         return self.beacon
+
+    def go_on(self) -> None:
+        """Starts what waits: whoever would end us can do so from now on."""
+        self._backlog.go_on()
 
     async def wait(self) -> None:
         """Returns when the server was stopped and has ended its commands."""
@@ -144,14 +189,22 @@ class Server:
         return f"A server of yours already runs on {self._host}: {who}"
 
     async def _open(self) -> None:
+        past = self._past.server if self._past is not None else None
         limit = raise_limit()
+        if past is not None:
+            limit = past["limit"][0], past["limit"][1]
+        self._limit = limit  # the one that commands get
         most = min(self._options.max_commands, commands_that_fit())
         self._backlog = Backlog(most, pace=Pace(self._options.max_rate))
         self._audit = Audit(self._audit_path() if self._options.audit else None)
         self._watch = ExitWatch()
-        self._journal = Journal(os.path.join(self._places.journals, f"{self._host}.jsonl"))
-        spool = Spool(os.path.join(self._places.spool, self._host))
-        spool.clear()
+        path = os.path.join(self._places.journals, f"{self._host}.jsonl")
+        self._journal = Journal(path, None if past is None else past["journal"])
+        self._spool = spool = Spool(os.path.join(self._places.spool, self._host))
+        if past is None:
+            spool.clear()
+        else:
+            spool.take_over(past["spool"])
         surroundings = Surroundings(
             self._environment,
             self._watch,
@@ -162,18 +215,22 @@ class Server:
             self._audit,
         )
         self._register = Register(surroundings, self._backlog, self._allowance())
-        self._unix = StreamListener(self._visits.accept)
-        try:
-            await self._unix.listen(self._places.socket)
-        except OSError as refused:
-            raise ServerStartFailed(
-                f"Cannot listen on {self._places.socket}: {refused.strerror}", step="listen"
-            ) from None
-        endpoints, why_not, zmq_version = self._listen_zmq()
-        self.beacon = self._make_beacon(endpoints, why_not, zmq_version)
+        await self._open_doors()
+        self.beacon = self._make_beacon()
         self._file.write(self.beacon, self.credentials)
         self._beat()
         self._rest()
+
+    async def _open_doors(self) -> None:
+        past, self._past = self._past, None  # with all output that it holds
+        if past is None:
+            await self._doors.open()
+        else:
+            self._backlog.pause()
+            self._register.take_over(past)
+            self._audit.take_over(past.server["audit"], self._register.request)
+            self._doors.take_over(past.server["doors"])
+            await self._doors.open_again()
 
     def _audit_path(self) -> str:
         return os.path.join(self._places.logs, f"{self._host}.audit")
@@ -182,42 +239,8 @@ class Server:
         names = self._options.allow
         return Allowance(names, self._environment.get("PATH", os.defpath)) if names else None
 
-    def _listen_zmq(self) -> tuple[tuple[str, ...], str, str]:
-        """Endpoints, or why there are none, and pyzmq's version."""
-        addresses, port = list(self._options.addresses), self._options.port
-        try:
-            from ..links import zmq_listener  # the only place that needs pyzmq
-
-            version = sys.modules["zmq"].__version__
-            credentials, secret = zmq_listener.new_credentials()
-            listener = zmq_listener.ZmqListener(self._visits.accept)
-        except Exception as broken:  # noqa: BLE001 - a half-installed pyzmq raises anything
-            return self._without_zmq(broken)
-        try:
-            endpoints = listener.listen(addresses, port, credentials, secret)
-        except ServerStartFailed:
-            raise
-        except Exception as broken:  # noqa: BLE001 - as above
-            # Kept and never closed: what is broken may hang while it is ended.
-            self._broken = listener
-            return self._without_zmq(broken)
-        self._zmq, self.credentials = listener, credentials
-        return endpoints, "", version
-
-    def _without_zmq(self, why: Exception) -> tuple[tuple[str, ...], str, str]:
-        log.info("no ZMQ: %s: %s", type(why).__name__, why)
-        said = _one_line(why)
-        if self._options.port != 0:
-            # Clients were told this port; a server that they cannot reach helps nobody.
-            raise ServerStartFailed(
-                f"Port {self._options.port} cannot be served: {said}",
-                step="listen",
-                advice="Install pyzmq for this Python, or leave the port out (--port 0): "
-                "the unix socket needs none.",
-            )
-        return (), said, ""
-
-    def _make_beacon(self, endpoints: tuple[str, ...], why_not: str, version: str) -> Beacon:
+    def _make_beacon(self) -> Beacon:
+        doors = self._doors
         return Beacon(
             host=self._host,
             boot_id=self._boot,
@@ -227,14 +250,14 @@ class Server:
             version=self._options.version,
             protocol=PROTOCOL_VERSION,
             socket=self._places.socket,
-            endpoints=endpoints,
+            endpoints=doors.endpoints,
             server_key=self.credentials.server_key if self.credentials else "",
             python=sys.executable,
-            zmq=version,
-            why_no_zmq=why_not,
+            zmq=doors.zmq_version,
+            why_no_zmq=doors.why_no_zmq,
             state_dir=self._places.state,
-            log=os.path.join(self._places.logs, f"{self._host}.log"),
-            started=time.time(),
+            log=self.log_path,
+            started=self._started,
         )
 
     async def _end_commands(self, grace: float) -> None:
@@ -249,20 +272,23 @@ class Server:
         """No new client is led here; who starts a server now waits for the lock."""
         if self.beacon is not None:
             self._file.remove(os.getpid())
-        if self._unix is not None:
-            await self._unix.close()
+        await self._doors.hide()
 
     async def _close(self) -> None:
         await self._hide()
+        if self._succession is not None:
+            self._succession.cancel()
         if self._journal is not None:
             self._journal.close()
         self._lock.release()
         # Last: a client that asked for the end sees by its link that all of it has come.
         await self._visits.close()
-        if self._zmq is not None:
-            self._zmq.close()  # type: ignore[attr-defined]
+        self._doors.close()
 
     # --- clients
+
+    def _come_in(self, link: Link) -> None:
+        self._visits.accept(link)
 
     def _begin(self, link: Link, hello: Hello) -> Session:
         return Session(
@@ -271,6 +297,7 @@ class Server:
             self._register,
             on_inquiry=self._report,
             on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
+            on_replace=self._replace,
             version=hello.version,
         )
 
@@ -298,6 +325,7 @@ class Server:
             os.getpid(),
             why_no_zmq=self.beacon.why_no_zmq if self.beacon else "",
             resumed=resumed,
+            replaceable=True,
         )
 
     def _report(self, inquiry: Inquiry) -> Message:
@@ -320,6 +348,73 @@ class Server:
             why_no_journal=self._journal.why_not if self._journal else "",
         )
 
+    # --- giving way to another version
+
+    def _replace(self, asked: Replace, session: Session) -> None:
+        if self._ended.done() or self._succession is not None:
+            text = "The server is stopping, or is about to be replaced"
+            session.post(ReplaceFailed(asked.request, text))
+        else:
+            self._succession = self._loop.create_task(self._succeed(asked, session))
+
+    async def _succeed(self, asked: Replace, session: Session) -> None:
+        python = asked.python or sys.executable
+        needs_zmq = bool(self._doors.endpoints)
+        try:
+            version = await check(python, asked.path, self._watch, needs_zmq=needs_zmq)
+        except ServerStartFailed as refused:
+            log.warning("%s", refused)
+            session.post(ReplaceFailed(asked.request, refused.what))
+        else:
+            log.info("giving way to version %s at %s", version, asked.path)
+            with uninterrupted():
+                await self._give_way(python, asked.path)
+            self._backlog.go_on()
+        finally:
+            self._succession = None
+
+    async def _give_way(self, python: str, path: str) -> None:
+        """Becomes the other program.  Returns where that fails, or somebody ends us now."""
+        self._backlog.pause()  # what was started now would not be interrupted, either
+        if self._returning is not None:
+            self._returning.cancel()
+        self._visits.tell(Stopping("another version takes over", successor=True))
+        await self._doors.hide()
+        await self._visits.close(Gone.PARTED)
+        self._doors.close()
+        await self._register.settle(KILLED_SECONDS)
+        if self._ended.done():
+            return
+        # Nothing is awaited from here on: no command may change while it is written down.
+        try:
+            self._register.check_settled()
+            descriptor, kept = written(os.path.dirname(self._places.lock), self._told)
+            try:
+                where = ("--resume", str(descriptor), "--state-dir", self._places.state)
+                execute(python, [path, "serve", *where], kept)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as failed:
+            log.error("it could not take over: %s", failed)
+        self._visits = Visits(self._answer, self._begin, self._rest)
+        await self._doors.open_again()
+
+    def _told(self, carry: Carry) -> Iterator[dict[str, Any]]:
+        """All there is to know, for the program that this process becomes."""
+        assert self._journal is not None
+        yield {
+            "options": asdict(self._options),
+            "places": asdict(self._places),
+            "started": self._started,
+            "lock": carry(self._lock.hand_over()),
+            "limit": self._limit,
+            "doors": self._doors.hand_over(),
+            "journal": self._journal.hand_over(),
+            "spool": self._spool.hand_over(),
+            "audit": self._audit.hand_over(),
+        }
+        yield from self._register.hand_over(carry)
+
     # --- clocks
 
     def _beat(self) -> None:
@@ -329,8 +424,8 @@ class Server:
                 os.utime(path)
         self._register.tidy()
         self._loop.call_later(BEACON_SECONDS, self._beat)
-        assert self._unix is not None
-        if not self._ended.done() and not self._unix.can_be_found:
+        is_here = not self._ended.done() and self._succession is None
+        if is_here and not self._doors.can_be_found:
             self._returning = self._loop.create_task(self._return())
         elif self.beacon is not None and not self._file.touch(self.beacon, self.credentials):
             log.warning("the beacon was not ours any more; writing it again")
@@ -352,8 +447,7 @@ class Server:
             if not self._lock.renew():
                 log.warning("another server has taken our place; the clients that we have stay")
                 return
-            if self._unix is not None:
-                await self._unix.listen(places.socket)
+            await self._doors.return_()
         except (CommandServerError, OSError) as refused:
             log.warning("%s cannot be made again: %s", places.socket, refused)
             return
@@ -379,7 +473,3 @@ def _home(environ: Mapping[str, str]) -> str:
     """Where commands start; as with sshd, the root where there is no such home."""
     home = environ.get("HOME", "")
     return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
-
-
-def _one_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:200] or type(fault).__name__

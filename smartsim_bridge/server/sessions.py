@@ -29,6 +29,7 @@ from ..protocol.messages import (
     OutputTaken,
     Ping,
     Pong,
+    Replace,
     Signal,
     Start,
     Stop,
@@ -56,6 +57,7 @@ class Session:
         *,
         on_inquiry: Callable[[Inquiry], Message],
         on_stop: Callable[[Stop], None],
+        on_replace: Callable[[Replace, Session], None] | None = None,
         version: str = "",
     ) -> None:
         self.id = name
@@ -64,6 +66,7 @@ class Session:
         self._register = register
         self._on_inquiry = on_inquiry
         self._on_stop = on_stop
+        self._on_replace = on_replace
         self._is_met = False
         self._asked: set[str] = set()  # commands that it started or attached to
 
@@ -130,6 +133,10 @@ class Session:
     def _stop(self, asked: Stop) -> None:
         self._on_stop(asked)
 
+    def _replace(self, asked: Replace) -> None:
+        if self._on_replace is not None:
+            self._on_replace(asked, self)
+
     def _to_command(self, message: Message) -> None:
         # What is said of a command that somebody else follows now crossed our being told.
         command = self._register.find(getattr(message, "command", ""))
@@ -154,6 +161,7 @@ _REQUESTS: dict[type, Callable[[Session, Any], None]] = {
     ListCommands: Session._list,
     Inquiry: Session._inquiry,
     Stop: Session._stop,
+    Replace: Session._replace,
 }
 
 _TO_COMMAND: dict[type, Callable[[Command, Any], None]] = {

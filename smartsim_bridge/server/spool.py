@@ -18,6 +18,8 @@ import os
 import re
 import time
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import Any
 
 from ..errors import UnsafeDirectory
 from .places import private_directory
@@ -86,6 +88,14 @@ class Spool:
             _logger.warning("Cannot clear the spool: %s", refused)
         finally:
             os.close(directory)
+
+    def hand_over(self) -> int:
+        """How many files were made: the next must not have the name of one that is there."""
+        return self._segments
+
+    def take_over(self, made: int) -> None:
+        """Goes on with the files of another program, instead of `clear`."""
+        self._segments = made
 
     def keep(self, command: str, stream: int) -> Kept:
         """A place for the bytes of one stream of a command."""
@@ -168,6 +178,27 @@ class Kept:
         self._fresh = 0
         self.base = 0
         self.end = 0
+
+    def hand_over(self) -> dict[str, Any]:
+        """All of it, the bytes in memory as they are."""
+        segments = [segment.hand_over() for segment in self._segments]
+        return {
+            "base": self.base,
+            "end": self.end,
+            "fresh": self._fresh,
+            "segments": segments,
+            "chunks": self._chunks,
+        }
+
+    def take_over(self, past: dict[str, Any]) -> None:
+        """Becomes what another program has handed over."""
+        self.base, self.end, self._fresh = past["base"], past["end"], past["fresh"]
+        self._segments = [Segment.take_over(one) for one in past["segments"]]
+        self._chunks = past["chunks"]
+        sizes = (len(chunk) for chunk in self._chunks[:-1])
+        self._starts = list(accumulate(sizes, initial=self._fresh)) if self._chunks else []
+        self._spool.in_memory += self.end - self._fresh
+        self._spool.on_disk += sum(segment.end - segment.start for segment in self._segments)
 
     def append(self, data: bytes) -> int:
         """Keeps more bytes and gives the offset of the first.  Never refuses, never loses."""

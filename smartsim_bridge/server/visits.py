@@ -64,9 +64,11 @@ class Visits:
         for visit in self._visits.values():
             visit.session.post(message)
 
-    async def close(self) -> None:
-        """Ends every visit, greeted or not."""
+    async def close(self, gone: Gone | None = None) -> None:
+        """Ends every visit, greeted or not; `gone` is how their clients then count as gone."""
         self._is_closed = True
+        for visit in self._visits.values():
+            visit.gone = gone or visit.gone
         if self._sweeper is not None:
             self._sweeper.cancel()
         for task in list(self._tasks):

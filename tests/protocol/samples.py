@@ -39,6 +39,8 @@ ONE_OF_EACH: tuple[Message, ...] = (
     messages.Inquiry(7),
     messages.Report(7, "0.1", "login1", 42, 1.5, 1, 0, endpoints=("tcp://127.0.0.1:5555",)),
     messages.Stop(),
+    messages.Replace(9, "/home/me/far.pyz", "/usr/bin/python3"),
+    messages.ReplaceFailed(9, "it says nothing"),
     messages.Stopping("stopped"),
     messages.Ping(1),
     messages.Pong(1),
