@@ -180,6 +180,12 @@ class Bridge:
         here = _asking_here(self._settings, desk)
         self._open().call(self._bridge.reconnect_with(here), desk)
 
+    @_as_told_by(AsyncBridge.replace_server)
+    def replace_server(self) -> BridgeStatus:
+        desk = Desk()
+        here = _asking_here(self._settings, desk)
+        return self._open().call(self._bridge.replace_server_with(here), desk)
+
     @_as_told_by(AsyncBridge.status)
     def status(self) -> BridgeStatus:
         return self._open().call(self._bridge.status())

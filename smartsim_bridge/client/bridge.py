@@ -22,6 +22,7 @@ from ..settings import Settings
 from .command import AsyncCommand
 from .ladder import climb
 from .listing import CommandInfo
+from .replace import replace_server
 from .request import Words, request, way
 from .result import Result, Wish
 from .session import Session
@@ -285,6 +286,21 @@ class AsyncBridge:
     async def reconnect_with(self, settings: Settings) -> None:
         """As `reconnect`, with other answers to what the login asks."""
         await self._session.reconnect(partial(climb, settings, self._session.id))
+
+    async def replace_server(self) -> BridgeStatus:
+        """Has the server go on as this version, with all its commands; how things are then.
+
+        They notice nothing, clients only that the link is lost for a moment.  Puts the far half
+        on the head where it is not there yet.  Raises RequestRefused where the server cannot
+        go on as this version, and everything is as it was; what `connect` raises for the way
+        there.
+        """
+        return await self.replace_server_with(self._settings)
+
+    async def replace_server_with(self, settings: Settings) -> BridgeStatus:
+        """As `replace_server`, with other answers to what a login asks."""
+        await replace_server(self._session, settings)
+        return await self.status()
 
     async def close(self) -> None:
         """Leaves the server running; commands that still run are ended after a grace.

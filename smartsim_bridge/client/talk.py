@@ -35,6 +35,8 @@ from ..protocol.messages import (
     Ping,
     Queued,
     Refusal,
+    Replace,
+    ReplaceFailed,
     Report,
     Started,
     StartFailed,
@@ -89,6 +91,7 @@ class Talk:
         self._attendant: Attendant | None = None
         self._inquiries: dict[int, asyncio.Future[Report]] = {}
         self._lists: dict[int, tuple[list[Entry], asyncio.Future[list[Entry]]]] = {}
+        self._giving_way: asyncio.Future[None] | None = None  # to another version
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
@@ -167,6 +170,22 @@ class Talk:
         finally:
             self._lists.pop(number, None)
 
+    async def replace_server(self, python: str, path: str, timeout: float) -> None:
+        """Returns when the server gives way to the far half at `path`, and this talk is over.
+
+        Raises RequestRefused where it does not, and goes on; LinkLost as `inquire`.
+        """
+        if not self.welcome.replaceable:
+            version = self.welcome.version
+            raise self._not_replaced(f"version {version} cannot hand over its commands")
+        waiting = self._giving_way = self._loop.create_future()
+        await self._ask(Replace(next(self._numbers), path, python), waiting, timeout)
+        await asyncio.wait([self.over], timeout=STOP_SECONDS)
+
+    def _not_replaced(self, why: str) -> RequestRefused:
+        host = self.welcome.host
+        return RequestRefused(f"The server was not replaced: {why}", host=host, step="replace")
+
     async def stop_server(self, grace: float) -> None:
         """Asks the server to end, and waits until it has; raises LinkLost if it does not."""
         self.send(Stop(grace))
@@ -179,6 +198,7 @@ class Talk:
         self._attendant = None
         self._inquiries.clear()
         self._lists.clear()
+        self._giving_way = None
 
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
@@ -224,10 +244,20 @@ class Talk:
         elif isinstance(message, CommandsEnd):
             entries, waiting = self._lists.get(message.request, ([], None))
             _settle(waiting, entries)
-        elif isinstance(message, Stopping):
+        else:
+            self._handle_end(message)
+
+    def _handle_end(self, message: Message) -> None:
+        if isinstance(message, Stopping):
             # Its last answers may still come; the end of the link is the end of the server.
             self.stopping = f"The server ended: {message.reason}"
             self.has_successor = message.successor
+            if message.successor:
+                _settle(self._giving_way, None)
+        elif isinstance(message, ReplaceFailed):
+            waiting = self._giving_way
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(self._not_replaced(message.text))
 
     def _beat(self) -> None:
         if self.fault is not None:
@@ -253,6 +283,8 @@ class Talk:
         if self._attendant is not None:
             self._attendant.talk_over(fault)
         questions: list[asyncio.Future[Any]] = [*self._inquiries.values()]
+        if self._giving_way is not None:
+            questions.append(self._giving_way)
         for waiting in (*questions, *(waiting for _, waiting in self._lists.values())):
             if not waiting.done():
                 waiting.set_exception(copy.copy(fault))

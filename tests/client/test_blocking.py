@@ -24,7 +24,11 @@ from tests.support.waiting import wait_until
 # --- one and the same, awaited or not -----------------------------------------------------
 
 TWINS = [
-    (Bridge, AsyncBridge, {"connect", "begin", "described", "reconnect_with"}),
+    (
+        Bridge,
+        AsyncBridge,
+        {"connect", "begin", "described", "reconnect_with", "replace_server_with"},
+    ),
     (
         Command,
         AsyncCommand,
