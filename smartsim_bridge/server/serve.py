@@ -351,11 +351,21 @@ class Server:
     # --- giving way to another version
 
     def _replace(self, asked: Replace, session: Session) -> None:
-        if self._ended.done() or self._succession is not None:
-            text = "The server is stopping, or is about to be replaced"
-            session.post(ReplaceFailed(asked.request, text))
+        why_not = self._why_not_replaced(asked)
+        if why_not:
+            session.post(ReplaceFailed(asked.request, why_not))
         else:
             self._succession = self._loop.create_task(self._succeed(asked, session))
+
+    def _why_not_replaced(self, asked: Replace) -> str:
+        if self._ended.done() or self._succession is not None:
+            return "it is stopping, or about to be replaced"
+        # Who may run certain programs only must not get another one this way: what lies there
+        # has come over SSH.
+        is_sent = os.path.dirname(asked.path) == os.path.join(self._places.state, "far")
+        if self._options.allow and (asked.python not in ("", sys.executable) or not is_sent):
+            return "it was told which programs it may run, and that is none of them"
+        return ""
 
     async def _succeed(self, asked: Replace, session: Session) -> None:
         python = asked.python or sys.executable

@@ -297,12 +297,28 @@ def test_descriptors_do_not_gather_and_commands_inherit_none(
     assert states == {"ended"}
 
 
-def test_the_signal_mask_of_commands_is_untouched(local_server: LocalServer, other: Path) -> None:
+def test_commands_find_the_same_surroundings(local_server: LocalServer, other: Path) -> None:
     bridge = local_server.init()
-    words = ["grep", "^Sig[BI]", "/proc/self/status"]
-    before = bridge.run(words).stdout
+    script = "env | sort; umask; ulimit -n; ulimit -Hn; nice; pwd; grep ^Sig[BI] /proc/self/status"
+    before = bridge.run(["sh", "-c", script]).stdout
+    assert "SigBlk" in before
     assert give_way(bridge, other) == OTHER_VERSION
-    assert bridge.run(words).stdout == before
+    assert bridge.run(["sh", "-c", script]).stdout == before
+
+
+def test_a_server_that_may_not_run_everything_becomes_only_what_was_sent(
+    make_local_server: MakeLocalServer, other: Path
+) -> None:
+    server = make_local_server("--port", "0", "--allow", "echo")
+    bridge = server.init()
+    sent = write_far_half(server.state_dir / "far" / "sent.pyz")
+    for path, python in ((other, ""), (sent, "/bin/sh"), (sent.parent / "../far/sent.pyz", "")):
+        with pytest.raises(RequestRefused, match="which programs it may run"):
+            give_way(bridge, path, python)
+    assert give_way(bridge, sent) == OTHER_VERSION
+    assert bridge.run(["echo", "yes"]).stdout == "yes\n"
+    with pytest.raises(PermissionError):
+        bridge.run(["cat", "/dev/null"])
 
 
 @pytest.mark.parametrize(
