@@ -9,6 +9,7 @@ processes    one operating-system process and its three pipes
 spool        output that waits for its reader, in memory and in files
 segments     one such file
 outlets      one output stream on its way to whoever follows the command
+surroundings what all commands share, and who may follow one
 commands     one command: bytes, numbers and states around a process
 backlog      how many commands run at once, and who waits for a turn
 allowance    which programs may be run, where a list says so

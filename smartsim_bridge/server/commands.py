@@ -9,12 +9,11 @@ Knows no link: what it has to say is `post`ed to the follower.
 from __future__ import annotations
 
 import asyncio
-import enum
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from signal import NSIG, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
-from typing import Any, Protocol
+from typing import Any
 
 from ..protocol import codec
 from ..protocol.environment import command_environment
@@ -39,16 +38,14 @@ from ..protocol.messages import (
     StartFailed,
 )
 from ..protocol.submission import submits
-from .audit import Audit, Caller
 from .beacon_file import process_start
-from .exits import ExitWatch
 from .handover import Carry
-from .journal import STORED, Journal
+from .journal import STORED
 from .outlets import Outlet
 from .processes import Process
-from .spool import Spool
+from .surroundings import Absent, Follower, Gone, Surroundings, encoded
 
-__all__ = ["Command", "Follower", "Gone", "Surroundings"]
+__all__ = ["Command"]
 
 SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
@@ -58,65 +55,6 @@ ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user e
 
 
 _Due = tuple[float, str, float]  # when, by the loop's clock; one of _ACTIONS, and its detail
-
-
-class Gone(enum.Enum):
-    """How a client left, and how many seconds its commands then get."""
-
-    CLOSED = 10.0  # it said goodbye
-    BROKEN = 60.0  # its connection ended: it was killed, or it is on its way back
-    SILENT = 24 * 3600.0  # nothing comes any more: a laptop that was closed, a cut cable
-    PARTED = 900.0  # we ended the link, for another version to go on: so long it is sought
-
-
-class Follower(Protocol):
-    """A session, as its commands see it."""
-
-    id: str
-    caller: Caller
-
-    def post(self, message: Message) -> None:
-        """Sends, if there is a link."""
-
-
-class _Absent:
-    """A session that has no link yet: the one that a command belonged to."""
-
-    def __init__(self, name: str) -> None:
-        self.id = name
-        self.caller = Caller(name, "", "")
-
-    def post(self, message: Message) -> None:
-        """Nobody hears it."""
-
-
-class Surroundings:
-    """What all commands of one server share."""
-
-    def __init__(
-        self,
-        environment: Mapping[str, str],
-        watch: ExitWatch,
-        directory: str,
-        journal: Journal,
-        spool: Spool,
-        descriptor_limit: tuple[int, int] | None = None,
-        audit: Audit | None = None,
-    ) -> None:
-        # Encoded once: Popen would do it again for each command.
-        self.environment = encoded(environment)
-        self.watch = watch
-        self.directory = directory
-        self.journal = journal
-        self.spool = spool
-        self.descriptor_limit = descriptor_limit
-        self.audit = audit or Audit(None)
-        self.waiting_bytes = 0  # requests, and input, of commands whose turn has not come
-
-
-def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
-    """An environment as the system wants it."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 class Command:
@@ -357,7 +295,7 @@ class Command:
         """The command as another program has left it, with nobody who follows it."""
         request = codec.decode([past["request"]])
         assert isinstance(request, Start)
-        self = cls(request, surroundings, _Absent(past["owner"]), on_over, past["program"])
+        self = cls(request, surroundings, Absent(past["owner"]), on_over, past["program"])
         self._follower = None
         self.keep = past["keep"]
         self.lifecycle.state = State(past["state"])

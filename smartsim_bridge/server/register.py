@@ -40,9 +40,10 @@ from ..protocol.messages import (
 )
 from .allowance import Allowance
 from .backlog import Backlog, QueueFull
-from .commands import Command, Follower, Surroundings
+from .commands import Command
 from .handover import Carry, Past
 from .journal import Record
+from .surroundings import Follower, Surroundings
 
 __all__ = ["Register"]
 

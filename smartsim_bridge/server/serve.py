@@ -38,7 +38,6 @@ from .allowance import Allowance
 from .audit import Audit
 from .backlog import MAX_RATE, MAX_RUNNING, Backlog, Pace
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
-from .commands import Gone, Surroundings
 from .descriptors import commands_that_fit, raise_limit
 from .doors import Doors
 from .exits import ExitWatch
@@ -49,6 +48,7 @@ from .register import Register
 from .sessions import MAX_NAME, Session
 from .spool import Spool
 from .succession import check, execute, uninterrupted
+from .surroundings import Gone, Surroundings
 from .visits import Visits
 
 __all__ = ["Server", "ServerOptions"]

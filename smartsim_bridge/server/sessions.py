@@ -36,8 +36,9 @@ from ..protocol.messages import (
     Terminate,
 )
 from .audit import Caller
-from .commands import Command, Gone
+from .commands import Command
 from .register import Register
+from .surroundings import Gone
 
 __all__ = ["MAX_NAME", "Session"]
 

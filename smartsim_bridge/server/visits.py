@@ -15,8 +15,8 @@ from ..errors import LinkLost
 from ..links.link import Link
 from ..protocol.conversation import Conversation, Side
 from ..protocol.messages import DEFAULT_HEARTBEAT, Bye, Hello, Message, Refusal, Welcome
-from .commands import Gone
 from .sessions import Session
+from .surroundings import Gone
 
 __all__ = ["Visits"]
 

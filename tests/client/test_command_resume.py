@@ -58,12 +58,13 @@ from smartsim_bridge.protocol.messages import (
     Welcome,
 )
 from smartsim_bridge.server.backlog import Backlog
-from smartsim_bridge.server.commands import Command, Surroundings
+from smartsim_bridge.server.commands import Command
 from smartsim_bridge.server.exits import ExitWatch
 from smartsim_bridge.server.journal import MAX_RECORDS, Journal
 from smartsim_bridge.server.register import Register
 from smartsim_bridge.server.sessions import Session as FarSession
 from smartsim_bridge.server.spool import Spool
+from smartsim_bridge.server.surroundings import Surroundings
 from smartsim_bridge.server.visits import Visits
 from smartsim_bridge.settings import Settings
 from tests.support.loops import run

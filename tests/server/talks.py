@@ -30,12 +30,13 @@ from smartsim_bridge.protocol.messages import (
     StartFailed,
 )
 from smartsim_bridge.server.backlog import Backlog
-from smartsim_bridge.server.commands import Command, Surroundings
+from smartsim_bridge.server.commands import Command
 from smartsim_bridge.server.exits import ExitWatch
 from smartsim_bridge.server.journal import Journal
 from smartsim_bridge.server.register import Register
 from smartsim_bridge.server.sessions import Session
 from smartsim_bridge.server.spool import Spool
+from smartsim_bridge.server.surroundings import Surroundings
 from tests.support.waiting import wait_until_async
 
 __all__ = ["Talk", "Told", "hello", "in_session"]

@@ -33,9 +33,10 @@ from smartsim_bridge.protocol.messages import (
     StartFailed,
     Terminate,
 )
-from smartsim_bridge.server.commands import Command, Gone
+from smartsim_bridge.server.commands import Command
 from smartsim_bridge.server.sessions import Session
 from smartsim_bridge.server.spool import Kept
+from smartsim_bridge.server.surroundings import Gone
 from tests.server.talks import Hearing, Talk, Told, in_session
 from tests.server.test_register import Ear, Office, office
 from tests.support.loops import run

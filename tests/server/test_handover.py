@@ -19,11 +19,12 @@ from smartsim_bridge.server import handover, succession
 from smartsim_bridge.server.adopted import Adopted
 from smartsim_bridge.server.backlog import Backlog
 from smartsim_bridge.server.beacon_file import Lock
-from smartsim_bridge.server.commands import MAX_WAITING_BYTES, Command, Surroundings
+from smartsim_bridge.server.commands import MAX_WAITING_BYTES, Command
 from smartsim_bridge.server.exits import ExitWatch
 from smartsim_bridge.server.journal import Journal
 from smartsim_bridge.server.processes import Process
 from smartsim_bridge.server.spool import OWN_MEMORY, Spool
+from smartsim_bridge.server.surroundings import Surroundings
 from tests.server.talks import in_session
 from tests.support.far_halves import write_far_half
 from tests.support.loops import run

@@ -39,11 +39,12 @@ from smartsim_bridge.protocol.messages import (
 from smartsim_bridge.server.allowance import Allowance
 from smartsim_bridge.server.audit import Caller
 from smartsim_bridge.server.backlog import Backlog
-from smartsim_bridge.server.commands import Command, Gone, Surroundings
+from smartsim_bridge.server.commands import Command
 from smartsim_bridge.server.exits import ExitWatch
 from smartsim_bridge.server.journal import Journal
 from smartsim_bridge.server.register import Register
 from smartsim_bridge.server.spool import Spool
+from smartsim_bridge.server.surroundings import Gone, Surroundings
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 

@@ -9,7 +9,7 @@ import pytest
 from smartsim_bridge.protocol.flow import WINDOW
 from smartsim_bridge.protocol.messages import PIPE, Inquiry, Ping, Pong, Report, Start, Terminate
 from smartsim_bridge.server import commands, spool
-from smartsim_bridge.server.commands import Gone
+from smartsim_bridge.server.surroundings import Gone
 from tests.server.talks import in_session
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
