@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -220,6 +221,41 @@ def test_nothing_is_forgotten_and_nothing_runs_twice(
     lines = next((local_server.state_dir / "journal").glob("*.jsonl")).read_text().splitlines()
     events = [json.loads(line)[0] for line in lines[1:]]
     assert (events.count("record"), events.count("opened")) == (2, 0)
+
+
+@pytest.mark.parametrize("transport", ["local", "direct"])
+def test_what_is_asked_meanwhile_is_done_exactly_once(
+    transport: str, local_server: LocalServer, other: Path, tmp_path: Path
+) -> None:
+    bridge, log = local_server.init(), tmp_path / "log"
+    # A submission is forced to the disk before it is spawned: one more moment to be caught in.
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "$1" >> {log}\necho "did $1"\nexit 6\n')
+    sbatch.chmod(0o700)
+    is_over = Event()
+
+    def ask(client: int) -> int:
+        asked = 0
+        with local_server.init(transport=transport) as mine:
+            while not is_over.is_set():
+                asked += 1
+                words = [str(sbatch), f"{client}-{asked}"]
+                done = mine.run(words, keep=None if client % 2 else False)
+                assert (done.returncode, done.stdout) == (6, f"did {client}-{asked}\n")
+        return asked
+
+    with ThreadPoolExecutor(6) as pool:
+        try:
+            clients = [pool.submit(ask, number) for number in range(6)]
+            for _ in range(4):
+                assert give_way(bridge, other) == OTHER_VERSION
+        finally:
+            is_over.set()
+        counts = [client.result(60) for client in clients]
+    expected = {f"{client}-{i}" for client, last in enumerate(counts) for i in range(1, last + 1)}
+    ran = log.read_text().split()
+    assert len(ran) == len(expected)
+    assert set(ran) == expected
 
 
 def test_the_audit_tells_the_end_of_what_began_before(
