@@ -8,6 +8,7 @@ know what messages mean.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import resource
 from collections.abc import Callable, Sequence
@@ -154,10 +155,23 @@ class ZmqListener:
         if self._inflows is None:
             return
         event = parse_monitor_message(frames)
+        descriptor = int(event["value"])
         if event["event"] == zmq.EVENT_ACCEPTED:
-            self._inflows.accept(int(event["value"]))
-        else:
-            self._inflows.end(int(event["value"]))
+            self._inflows.accept(descriptor)
+            return
+        gone = self._inflows.find(descriptor)
+        self._inflows.end(descriptor)
+        if gone is not None:
+            # Not at once: a message may be in hand, and nothing may overtake it.
+            asyncio.get_running_loop().call_soon(self._end_peers_of, gone)
+
+    def _end_peers_of(self, gone: Inflow) -> None:
+        """Its connection broke; what it brought before, a goodbye as a rule, comes first."""
+        peers = [peer for peer in self._peers.values() if peer.inflow is gone]
+        if peers and self._pump is not None:
+            self._pump.empty()
+        for peer in peers:
+            peer.end(LinkLost("The connection to the client broke"))
 
     def _receive(self) -> list[bytes]:
         """Takes one message, and notes which connection brought it."""
@@ -176,8 +190,9 @@ class ZmqListener:
         if self._inflows is None or self._watch is None:
             return None
         descriptor = part.get(_SRCFD)
-        if self._inflows.find(descriptor) is None:
-            self._watch.empty()  # it was accepted before it spoke, but on another socket
+        # It was accepted before it spoke, but that is told by another socket; and so is the end
+        # of an earlier connection with this number.
+        self._watch.empty()
         return self._inflows.find(descriptor)
 
     def _arrived(self, frames: list[bytes]) -> None:
@@ -206,8 +221,10 @@ class ZmqListener:
             self._socket.send_multipart([identity, *frames], NOBLOCK, copy=True)
         except zmq.ZMQError as failed:
             raise LinkLost(f"The client is gone: {failed}") from None
-        if self._pump is not None:
-            self._pump.look()
+        finally:
+            # One that fails has looked for news as well, and may have swallowed an edge.
+            if self._pump is not None:
+                self._pump.look()
 
     def forget(self, identity: bytes) -> None:
         """The peer's link is over; whatever it still sends starts a new one."""
@@ -245,7 +262,7 @@ class ZmqPeer(Link):
         try:
             self._listener.post(self._identity, codec.encode(message))
         except LinkLost as fault:
-            self._end(fault)
+            self.end(fault)
             raise
 
     async def close(self) -> None:
@@ -254,12 +271,13 @@ class ZmqPeer(Link):
     def cut(self, fault: LinkLost) -> None:
         if self.mailbox.fault is not None:
             return
-        self._end(fault)
+        self.end(fault)
         try:
             self._listener.post(self._identity, OVER)
         except LinkLost:
             pass  # it knows already
 
-    def _end(self, fault: LinkLost) -> None:
+    def end(self, fault: LinkLost) -> None:
+        """Nothing more comes or goes; the peer is not told."""
         self.mailbox.close(fault)
         self._listener.forget(self._identity)

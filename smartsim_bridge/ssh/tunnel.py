@@ -74,13 +74,13 @@ class Tunnel:
         self._forwarder = _Forwarder(transport, self._remote, bind)
         try:
             self._forwarder.start()
+            self.endpoint = _endpoint(self._forwarder.local_bind_addresses[0])
         # sshtunnel's own exception says nothing that the reason behind it would not say better.
         except (sshtunnel.BaseSSHTunnelForwarderError, OSError) as error:
             self.close()
             raise SshFailed(
                 f"the tunnel could not be set up: {error}", host=via, step="tunnel"
             ) from error
-        self.endpoint = _endpoint(self._forwarder.local_bind_addresses[0])
 
     @property
     def is_alive(self) -> bool:

@@ -180,9 +180,7 @@ def impatient_server(
     return make_local_server()
 
 
-# Over ZMQ a connection that broke is not told apart from one that fell silent.
 @pytest.mark.slow
-@pytest.mark.parametrize("start_client", ["local"], indirect=True)
 def test_how_long_a_command_goes_on_depends_on_how_its_client_went(
     impatient_server: LocalServer, start_client: StartClient
 ) -> None:
