@@ -12,6 +12,7 @@ from collections.abc import Callable
 from . import __version__
 from .client.blocking import Bridge
 from .client.listing import CommandInfo
+from .errors import RequestRefused
 from .listing_text import table
 
 __all__ = ["end_server", "make_room"]
@@ -34,12 +35,14 @@ def end_server(bridge: Bridge, say: Callable[[str], None]) -> str:
 def make_room(bridge: Bridge, say: Callable[[str], None], *, force: bool) -> bool:
     """Whether a server of this version runs, or may be started, now.
 
-    One of this version stays unless `force` says otherwise.  Another is ended, where nothing
-    is lost by it, or `force` says that this does not matter.  What would carry its commands
-    over to the new one belongs before that question.
+    One of this version stays unless `force` says otherwise.  Another goes on as this version,
+    with its commands; where it cannot, it is ended, if nothing is lost by it or `force` says
+    that this does not matter.
     """
     status = bridge.status()
     if status.version == __version__ and not force:
+        return True
+    if status.version != __version__ and not force and _gives_way(bridge, say):
         return True
     lost = _unfinished(bridge)
     if lost and not force:
@@ -47,6 +50,17 @@ def make_room(bridge: Bridge, say: Callable[[str], None], *, force: bool) -> boo
         say(f"{what}; nothing was done:\n{_lines(lost)}wait for them, or use --force")
         return False
     say(end_server(bridge, say))
+    return True
+
+
+def _gives_way(bridge: Bridge, say: Callable[[str], None]) -> bool:
+    """Whether it goes on as this version, with all its commands."""
+    try:
+        status = bridge.replace_server()
+    except RequestRefused as refused:
+        say(refused.what)
+        return False
+    say(f"server on {status.server_host}, pid {status.server_pid}, is {status.version} now")
     return True
 
 

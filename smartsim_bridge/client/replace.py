@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..deadline import Deadline
-from ..errors import CommandServerError, RequestRefused
+from ..errors import CommandServerError, LinkLost, RequestRefused
 from ..settings import Settings
 from ..stages import Journey
 from .place import Place
@@ -56,7 +56,9 @@ async def give_way(session: Session, path: str, python: str = "") -> Talk:
     Raises RequestRefused where it does not, LinkLost where nobody comes back.
     """
     talk = await session.linked()
-    await talk.replace_server(python, path, CHECK_SECONDS)
+    # Its last word before it gives way may be lost with the link: who comes back will tell.
+    with suppress(LinkLost):
+        await talk.replace_server(python, path, CHECK_SECONDS)
     return await _back(session, talk)
 
 
@@ -105,4 +107,6 @@ async def _back(session: Session, former: Talk) -> Talk:
         except (CommandServerError, asyncio.TimeoutError):
             if loop.time() > end:
                 raise
+        if loop.time() > end:
+            raise LinkLost("The server neither gives way nor says why not", step="replace")
         await asyncio.sleep(RETURN_PAUSE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from smartsim_bridge import __version__
 from tests.support.command_line import typed
+from tests.support.far_halves import write_far_half
 from tests.support.heads import Head, MakeHead, is_running, stop_servers
 from tests.support.local_server import LocalServer
 from tests.support.waiting import wait_until
@@ -107,7 +110,33 @@ def test_replace_leaves_one_of_the_same_version(started: int) -> None:
     assert running_pid() == started
 
 
-def test_replace_ends_an_idle_one_of_another_version(started: int) -> None:
+def test_replace_keeps_what_runs_on_an_older_one(
+    near_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_dir = near_home / "state"
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state_dir))
+    older = write_far_half(tmp_path / "far" / "older.pyz", "0.0.9")
+    try:
+        subprocess.run(
+            [sys.executable, str(older), "serve", "--detach", "--nonce", "n"],
+            check=True,
+            timeout=30,
+            stdout=subprocess.DEVNULL,
+        )
+        before, pid = running_pid(), sleeping()
+        done = typed("start", "--replace")
+        assert done.returncode == 0, done.stderr
+        assert f"pid {before}, is {__version__} now".encode() in done.stderr
+        assert b" already runs on " in done.stdout
+        assert running_pid() == before
+        assert is_running(pid)
+        (listed_now,) = (one for one in listed() if one["pid"] == pid)
+        assert listed_now["state"] == "running"
+    finally:
+        stop_servers(state_dir)
+
+
+def test_replace_ends_an_idle_one_that_cannot_give_way(started: int) -> None:
     done = typed("start", "--replace", after=OTHER_VERSION)
     assert done.returncode == 0
     assert f"pid {started}, stopped".encode() in done.stderr
@@ -116,7 +145,7 @@ def test_replace_ends_an_idle_one_of_another_version(started: int) -> None:
     assert is_running(running_pid())
 
 
-def test_replace_refuses_where_commands_run(started: int) -> None:
+def test_replace_refuses_where_commands_run_that_cannot_be_kept(started: int) -> None:
     pid = sleeping()
     done = typed("start", "--replace", after=OTHER_VERSION)
     assert (done.returncode, done.stdout) == (1, b"")
