@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .client.request import byte_offset
 from .errors import CommandGone, CommandLost, CommandServerError, NoServer, VersionMismatch
 from .stages import Stage
 
@@ -124,10 +125,10 @@ def _count(text: str) -> int:
 
 def _offsets(text: str) -> tuple[int, int]:
     stdout, _, stderr = text.partition(",")
-    found = int(stdout), int(stderr or 0)
-    if min(found) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of bytes")
-    return found
+    try:
+        return byte_offset(int(stdout)), byte_offset(int(stderr or 0))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no number of bytes") from None
 
 
 # --- the way to the head
@@ -338,3 +339,7 @@ def _logs(options: argparse.Namespace) -> int:
 
     sys.stdout.write(head_log(Settings.gather(**_keywords(options)), options.lines))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,7 +23,7 @@ from .command import AsyncCommand
 from .ladder import climb
 from .listing import CommandInfo
 from .replace import replace_server
-from .request import Words, request, way
+from .request import Words, byte_offset, request, way
 from .result import Result, Wish
 from .session import Session
 from .status import BridgeStatus
@@ -35,6 +35,7 @@ STATUS_SECONDS = 5.0  # a server that does not answer so long is as good as gone
 LIST_SECONDS = 15.0  # for some thousands of commands over a slow link
 TELL_SECONDS = 30.0  # for a link to come back over which the server is told to end
 ID_LENGTH = 32  # hexadecimal digits of a command's id
+LONGEST_ID = 128  # of one that another client may have drawn
 
 
 class AsyncBridge:
@@ -226,9 +227,10 @@ class AsyncBridge:
         it before gets CommandTaken.  Raises NoSuchCommand, CommandLost where nobody knows what
         became of it, LinkLost.
         """
+        begins = byte_offset(stdout), byte_offset(stderr)
         name = await self._in_full(command_id)
         self._session.spare(name)  # somebody else may attach after us
-        command = AsyncCommand(self._session, Attach(name, stdout, stderr), [name])
+        command = AsyncCommand(self._session, Attach(name, *begins), [name])
         command.request_start()
         await command.wait_attached()
         return command
@@ -328,13 +330,18 @@ class AsyncBridge:
             await self.close()
 
     async def _in_full(self, command_id: str) -> str:
-        if len(command_id) >= ID_LENGTH:
-            return command_id
-        entries = await self._session.list_commands(LIST_SECONDS)
-        names = [one.command for one in entries if one.command.startswith(command_id)]
-        if len(names) != 1 or not command_id:
-            what = f"{len(names)} commands begin" if names else "no command begins"
-            raise NoSuchCommand(f"{what} with {command_id!r}", step="attach")
+        if not isinstance(command_id, str):
+            raise TypeError(f"the id of a command is text, not {type(command_id).__name__}")
+        names: list[str] = []
+        if ID_LENGTH <= len(command_id) <= LONGEST_ID and command_id.isprintable():
+            names = [command_id]
+        elif 0 < len(command_id) < ID_LENGTH:
+            entries = await self._session.list_commands(LIST_SECONDS)
+            names = [one.command for one in entries if one.command.startswith(command_id)]
+        if len(names) != 1:
+            what = f"{len(names)} commands begin with" if names else "There is no command"
+            host = self._session.talk.welcome.host
+            raise NoSuchCommand(f"{what} {command_id[:ID_LENGTH]!r}", host=host, step="attach")
         return names[0]
 
     def _request(self, args: Words, **fields: Any) -> Start:

@@ -14,11 +14,12 @@ from typing import Any, Union
 from ..protocol.environment import sent_along
 from ..protocol.messages import NULL, PIPE, TO_STDOUT, Start
 
-__all__ = ["Words", "request", "signal_number", "way"]
+__all__ = ["Words", "byte_offset", "request", "signal_number", "way"]
 
 # What a program may be given as: a name, or a list of name and arguments.
 Words = Union[str, bytes, "os.PathLike[str]", Sequence[Union[str, bytes, "os.PathLike[str]"]]]
 
+HIGHEST_OFFSET = 2**63 - 1
 HIGHEST_SIGNAL = 64  # SIGRTMAX of Linux; ours may have fewer than the head
 
 
@@ -52,7 +53,7 @@ def request(
         announce=announce,
         number=number,
         keep=None if keep is None else bool(keep),
-        grace=_seconds(grace),
+        grace=_seconds(grace, "grace"),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
@@ -64,6 +65,15 @@ def signal_number(number: int) -> int:
     if not 0 <= int(number) <= HIGHEST_SIGNAL:
         raise ValueError(f"{number!r} is no signal")
     return int(number)
+
+
+def byte_offset(number: int) -> int:
+    """Where output may begin.  Raises TypeError or ValueError."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"an offset is a number of bytes, not {number!r}")
+    if not 0 <= number <= HIGHEST_OFFSET:
+        raise ValueError(f"{number} is no offset of a byte")
+    return number
 
 
 def way(asked: int | None, stream: str) -> str:
@@ -90,13 +100,13 @@ def _texts(env: Mapping[str, str] | None) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, value in (env or {}).items()}
 
 
-def _seconds(timeout: object) -> float | None:
+def _seconds(timeout: object, name: str = "timeout") -> float | None:
     """As subprocess understands a timeout: infinity is none, and what is past is now."""
     if timeout is None:
         return None
     if isinstance(timeout, (str, bytes)):
-        raise TypeError(f"timeout={timeout!r} is no number of seconds")
+        raise TypeError(f"{name}={timeout!r} is no number of seconds")
     seconds = float(timeout)  # type: ignore[arg-type]
     if seconds != seconds:
-        raise ValueError("timeout=nan is no number of seconds")
+        raise ValueError(f"{name}=nan is no number of seconds")
     return None if seconds == float("inf") else max(0.0, seconds)

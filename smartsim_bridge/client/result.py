@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..errors import CommandServerError
+from ..errors import CommandServerError, LinkLost
 from ..protocol.messages import Start
 from .command import AsyncCommand
 from .session import Session
@@ -54,6 +54,8 @@ class Result:
         self._session = session
         self._feeding: asyncio.Task[None] | None = None
         self._overdue: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._is_over = False
         self.command = AsyncCommand(session, request, wish.args)
         self.command.collect(self._over)
         self.command.request_start()
@@ -94,18 +96,30 @@ class Result:
         self.abandon(signal.SIGINT)
 
     def _over(self) -> None:
+        self._is_over = True
         if self._overdue is not None:
             self._overdue.cancel()
         self._when_over()
 
     def _look_later(self, seconds: float) -> None:
+        if self._is_over:
+            return
         self._overdue = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Its time is up: with no link, nobody else would say so; with one, that may break."""
+        """Its time is up: a server that answers will say so; else nobody would."""
+        self._asking = asyncio.get_running_loop().create_task(self._ask())
+
+    async def _ask(self) -> None:
         if self._session.is_linked:
-            self._look_later(OVERDUE_SECONDS)
-        else:
+            try:
+                await self._session.talk.inquire(OVERDUE_SECONDS)
+            except LinkLost:
+                pass
+            else:
+                self._look_later(OVERDUE_SECONDS)
+                return
+        if not self._is_over:
             self.command.timed_out = True
             self.command.collect()  # what becomes of it now, nobody is told
             self.command.abandon()

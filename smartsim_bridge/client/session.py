@@ -28,6 +28,7 @@ from ..errors import (
     LoginFailed,
     NobodyListening,
     NoServer,
+    NoUsablePython,
     PeerMisbehaved,
     UnsupportedSshConfig,
     VersionMismatch,
@@ -46,11 +47,11 @@ REFUSED_SECONDS = 60.0  # for a server that is gone from its port: one that rest
 
 # What another climb would not mend; a host that refuses us must not be asked again and again.
 _FINAL = (
-    BootstrapFailed,
     HostKeyRefused,
     InvalidSettings,
     LoginFailed,
     NoServer,
+    NoUsablePython,
     UnsupportedSshConfig,
     VersionMismatch,
 )
@@ -94,7 +95,7 @@ class Session:
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._pauses = pauses()
-        self._since = self._loop.time()
+        self._since = self._lost_at = self._loop.time()
         self._is_closed = False
         self._climbing: asyncio.Task[Any] | None = None
         self._linked: asyncio.Future[None] = self._loop.create_future()
@@ -251,8 +252,12 @@ class Session:
             return
         self._expect()
         if self.talk.was_useful or self._loop.time() - self._since > SETTLED_SECONDS:
-            self._pauses = pauses()
-        self._climbing = self._loop.create_task(self._climb_until(self._loop.time(), patience))
+            self._pauses, self._lost_at = pauses(), self._loop.time()
+        elif 0 < patience < self._loop.time() - self._lost_at:
+            what = f"No link has lasted for {self._loop.time() - self._lost_at:.0f} s"
+            self._give_up(LinkLost(what, host=self.talk.welcome.host, step="reconnect"))
+            return
+        self._climbing = self._loop.create_task(self._climb_until(self._lost_at, patience))
         self._tell(False)
 
     def _expect(self) -> None:
@@ -302,7 +307,7 @@ class Session:
         """What to tell those who wait, or None where another climb may help."""
         if isinstance(fault, _FINAL) or not patience:
             return fault
-        if isinstance(fault, NobodyListening):
+        if isinstance(fault, (BootstrapFailed, NobodyListening)):
             patience = min(patience, REFUSED_SECONDS)
         if waited < patience:
             return None

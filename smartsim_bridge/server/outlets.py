@@ -80,7 +80,7 @@ class Outlet:
         if offset > self._taken:
             self._taken = offset
             if self.retain:
-                self._kept.trim(RETAINED, offset)
+                self._kept.trim(RETAINED if self._kept.can_spill else 0, offset)
             else:
                 self._kept.drop_below(offset)
             self.pump()

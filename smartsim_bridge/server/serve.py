@@ -164,6 +164,7 @@ class Server:
         await self._hide()
         await self._register.settle(KILLED_SECONDS)
         await self._end_commands(self._stop_grace or 0.0)
+        self._spool.clear()  # nobody can ask for it any more
         await self._close()
         log.info("ended")
 

@@ -258,6 +258,11 @@ class Kept:
             self.drop_below(min(below, self._piece_end(line)))
 
     @property
+    def can_spill(self) -> bool:
+        """Whether more than memory may hold can be kept: not while the disk is at fault."""
+        return not self._spool.fault
+
+    @property
     def room(self) -> int:
         """How many bytes a command may write that nobody reads.
 

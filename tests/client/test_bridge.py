@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smartsim_bridge import AsyncBridge
-from smartsim_bridge.errors import CommandServerError, LinkLost
+from smartsim_bridge.errors import CommandServerError, LinkLost, NoSuchCommand
 from smartsim_bridge.links.stream_link import connect_unix
 from tests.support.heads import is_running
 from tests.support.loops import run
@@ -331,3 +331,28 @@ def test_connect_takes_the_keywords_of_init(near_home: Path) -> None:
             await AsyncBridge.connect("127.0.0.1", transport="carrier-pigeon")
 
     run(main())
+
+
+@pytest.mark.parametrize("offset", [2**63, 10**21, -1, 1.5, True, "1"])
+def test_an_odd_offset_costs_its_caller_an_error_and_nobody_else(
+    offset: Any, on_bridge: Callable[[Body], None]
+) -> None:
+    async def body(bridge: AsyncBridge) -> None:
+        command = await bridge.popen(["sleep", "60"])
+        with pytest.raises((TypeError, ValueError)):
+            await bridge.attach(command.id, stdout=offset)
+        assert (await bridge.run(["echo", "on"])).stdout == "on\n"
+        await command.kill()
+
+    on_bridge(body)
+
+
+@pytest.mark.parametrize("name", ["", "zz", "x" * 1000, "a\0b" * 20])
+def test_an_odd_id_is_no_command(name: str, on_bridge: Callable[[Body], None]) -> None:
+    async def body(bridge: AsyncBridge) -> None:
+        with pytest.raises(NoSuchCommand) as caught:
+            await bridge.attach(name)
+        assert caught.value.host
+        assert len(str(caught.value)) < 300
+
+    on_bridge(body)

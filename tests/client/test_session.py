@@ -167,6 +167,19 @@ def test_a_server_that_drops_at_once_is_not_asked_without_a_pause(is_useful: boo
     run(main())
 
 
+def test_links_that_bring_nothing_do_not_renew_the_patience() -> None:
+    async def main() -> None:
+        session, way = await _session(patience=1.0)
+        command = Heard()
+        session.register("c", command)
+        way.greet = lambda far: far.cut(LinkLost("no"))
+        way.cut()
+        await wait_until_async(lambda: command.faults)
+        assert "No link has lasted" in command.faults[0].what
+
+    run(main())
+
+
 def test_after_close_nothing_is_sought() -> None:
     async def main() -> None:
         session, way, command = await _lost()
