@@ -211,7 +211,8 @@ def lonely_user(needs_sshd: None) -> Iterator[User]:
     """A user of no other test, whose directories outside the home may be spoilt."""
     if not is_root():
         pytest.skip("making a user needs root")
-    user = throwaway_user("ssb_carol")
+    # One for each of several processes of tests: what is hers in /tmp is removed, and squatted.
+    user = throwaway_user("ssb_carol" + os.environ.get("PYTEST_XDIST_WORKER", ""))
     paths = [Path(root, f"smartsim-bridge-{user.uid}") for root in NODE_ROOTS]
     for path in paths:
         _remove(path)
