@@ -131,7 +131,11 @@ class Session:
     def forget(self, command: str, *, is_over: bool = False) -> None:
         """Nothing more is expected about `command`; `is_over`: it has no more to say at all."""
         self._commands.pop(command, None)
-        if is_over and not self._is_closed and command not in self._spared:
+        if not is_over or self._is_closed:
+            return
+        if command in self._spared:
+            self._spared.discard(command)  # who attaches again spares it again
+        else:
             self._over.append(command)
             if len(self._over) >= FORGET_AT:
                 self.beat()

@@ -98,11 +98,6 @@ class Conversation:
         self.state = State.NEW
 
     @property
-    def is_open(self) -> bool:
-        """Whether requests and answers may pass."""
-        return self.state is State.OPEN
-
-    @property
     def is_over(self) -> bool:
         """Whether nothing may pass any more."""
         return self.state is State.OVER

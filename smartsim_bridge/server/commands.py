@@ -84,7 +84,6 @@ class Command:
         self._unwanted: set[int] = set()  # streams whose reader has closed them
         self._early = bytearray()  # input that came while it waited for its turn
         self._waits_with = 0  # bytes that it holds meanwhile
-        # Whom another took it from, and over which link that was told, if there was one.
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
@@ -457,9 +456,7 @@ class Command:
 
     def _tell_end(self) -> None:
         """Its last word, once the follower was sent all that came before."""
-        if self.lifecycle.state is not State.OVER:
-            return
-        if self._is_sent:
+        if self.lifecycle.state is State.OVER and self._is_sent:
             self._post(self._exit_message(final=True))
 
     @property
