@@ -40,9 +40,11 @@ _CONNECTING = (
     ("--ssh-config", {"metavar": "FILE", "help": "instead of ~/.ssh/config"}),
     ("--identity", {"metavar": "FILE", "help": "private key"}),
     ("--jump", {"metavar": "HOST", "help": "jump host, as in ssh -J"}),
+    ("--ssh", {"metavar": "ENGINE", "help": "auto, paramiko, openssh, or master"}),
     ("--host-keys", {"help": 'strict, or "accept-new"'}),
     ("--python", {"metavar": "PATH", "help": "the head's interpreter, 3.9 or newer"}),
     ("--prelude", {"metavar": "LINES", "help": 'shell lines first: "module load python"'}),
+    ("--provision", {"action": "store_const", "const": True, "help": "bring pyzmq along"}),
     ("--timeout", {"type": float, "metavar": "SECONDS", "help": "for the whole connect"}),
 )
 
@@ -172,9 +174,9 @@ def _again(options: argparse.Namespace, command: str) -> str:
 
     words = ["smartsim-bridge", "attach"]
     for name in _names():
-        value = getattr(options, name)
+        value, option = getattr(options, name), f"--{name.replace('_', '-')}"
         if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += [option] if value is True else [option, str(value)]
     return shlex.join([*words, command[:ID_DIGITS]])
 
 

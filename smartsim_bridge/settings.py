@@ -29,11 +29,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT_PORT", "HOST_KEYS", "TRANSPORTS", "Settings"]
+__all__ = ["DEFAULT_PORT", "HOST_KEYS", "SSH_ENGINES", "TRANSPORTS", "Settings"]
 
 DEFAULT_PORT = 5555  # of a server that a person starts by hand
 TRANSPORTS = ("auto", "local", "direct", "tunnel", "stdio")
 HOST_KEYS = ("strict", "accept-new")
+SSH_ENGINES = ("auto", "paramiko", "openssh", "master")
 PREFIX = "SMARTSIM_BRIDGE_"
 
 Ask = Callable[[str, bool], str]
@@ -48,10 +49,12 @@ class Settings:
     autostart  start a server on the head if none runs
     transport  "auto", or the one rung to take: "local", "direct", "tunnel", "stdio"
     user, ssh_port, ssh_config, identity, jump   override ssh_config
+    ssh        "auto", "paramiko", "openssh", or "master": only over a live ControlMaster
     ask        answers prompts, ask(prompt, secret) -> str; None: terminal or notebook
     host_keys  "strict", or "accept-new" to append unknown keys to known_hosts
     python     the head's interpreter; None: search for one
     prelude    shell lines to run first on the head ("module load python")
+    provision  put pyzmq beside the server where the head's Python has none
     shims      stand-ins for the scheduler's commands on this process's PATH
     keep_env   variables of an enclosing job that commands may see all the same
     timeout    for the whole connect; answering a prompt does not count
@@ -70,10 +73,12 @@ class Settings:
     ssh_config: str | None = None
     identity: str | None = None
     jump: str | None = None
+    ssh: str = "auto"
     ask: Ask | None = field(default=None, repr=False)
     host_keys: str = "strict"
     python: str | None = None
     prelude: str | None = None
+    provision: bool = False
     shims: bool = True
     keep_env: tuple[str, ...] = ()
     timeout: float = 30.0
@@ -252,9 +257,11 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "ssh_config": _some_text,
     "identity": _some_text,
     "jump": _text,
+    "ssh": _one_of(SSH_ENGINES),
     "host_keys": _one_of(HOST_KEYS),
     "python": _some_text,
     "prelude": _text,
+    "provision": _truth,
     "shims": _truth,
     "keep_env": _names,
     "timeout": _seconds,

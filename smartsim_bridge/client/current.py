@@ -35,10 +35,12 @@ def init_command_server(
     ssh_config: str | None = None,
     identity: str | None = None,
     jump: str | None = None,
+    ssh: str | None = None,
     ask: Callable[[str, bool], str] | None = None,
     host_keys: str | None = None,
     python: str | None = None,
     prelude: str | None = None,
+    provision: bool | None = None,
     shims: bool | None = None,
     keep_env: Iterable[str] | None = None,
     timeout: float | None = None,
@@ -51,11 +53,14 @@ def init_command_server(
     port        the server's TCP port; None: whatever its beacon says
     transport   "auto", or one rung: "local", "direct", "tunnel", "stdio"
     user, ssh_port, ssh_config, identity, jump    override ssh_config
+    ssh         "paramiko", "openssh" (the system's ssh), "master" (only over a ControlMaster
+                of yours that is live), or "auto": whichever can do what ssh_config asks
     ask         ask(prompt, secret) -> str answers passwords, one-time codes and unknown
                 host keys; None: the terminal, or the notebook cell
     host_keys   "strict", or "accept-new": unknown keys are appended to known_hosts
     python      the head's interpreter (3.9 or newer); None: search for one
     prelude     shell lines to run first on the head: "module load python"
+    provision   where the head's Python has no pyzmq, put one beside the server
     shims       reserved for stand-ins of scheduler commands on PATH; not in this release
     keep_env    variables of this process, names or patterns, that go along with every
                 command although they belong to an enclosing job: ("SLURM_*",)
@@ -79,10 +84,12 @@ def init_command_server(
         ssh_config=ssh_config,
         identity=identity,
         jump=jump,
+        ssh=ssh,
         ask=ask,
         host_keys=host_keys,
         python=python,
         prelude=prelude,
+        provision=provision,
         shims=shims,
         keep_env=keep_env,
         timeout=timeout,
