@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 from ..errors import ProbeFailed
 from .noise import clean, explain
 
-__all__ = ["BeaconFound", "Facts", "PythonFound", "parse_answer"]
+__all__ = ["BeaconFound", "Build", "Facts", "PythonFound", "parse_answer"]
 
-_REPORT = re.compile(r"PYTHON\|(\d+\.\d+\.\d+)\|([^|]*)\|([^|]*)")
+_REPORT = re.compile(r"PYTHON\|(\d+\.\d+\.\d+)\|([^|]*)\|([^|]*)(?:\|([^|]*)\|([^|]*)\|)?")
 # Of what a broken Python said: its first words and its last ones name the fault.
 FAULT_HEAD, FAULT_TAIL = 120, 80
+
+
+@dataclass(frozen=True)
+class Build:
+    """What an interpreter was built for, in its own words: extension modules must fit it."""
+
+    soabi: str  # "cpython-39-x86_64-linux-gnu"
+    platform: str  # "linux-x86_64"
+    machine: str  # of uname
+    bits: int
+    libc: str  # "glibc 2.31", "macos 14.5"; no version where it is another
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,15 @@ class PythonFound:
     zmq: str = ""  # pyzmq's version; empty where it cannot be used
     why_no_zmq: str = ""
     fault: str = ""
+    site: str = ""  # the directory beside the far half that lent it this pyzmq
+    build: Build | None = None
 
     def __str__(self) -> str:
         if self.fault:
             return f"{self.path}: {self.fault}"
         said = f"{self.path}: Python {'.'.join(str(part) for part in self.version)}"
         if self.zmq:
-            return f"{said}, pyzmq {self.zmq}"
+            return f"{said}, pyzmq {self.zmq}" + (" beside the far half" if self.site else "")
         return f"{said}, no pyzmq: {self.why_no_zmq}" if self.why_no_zmq else said
 
 
@@ -148,9 +161,20 @@ def _python(record: dict[str, str]) -> PythonFound:
     reports = _REPORT.findall(said)
     if not reports:
         return PythonFound(path, fault=_fault(said, record["python_status"]))
-    version, zmq, why = reports[-1]
+    version, zmq, why, site, build = reports[-1]
     parts = tuple(int(part) for part in version.split("."))
-    return PythonFound(path, parts, zmq.strip(), why.strip())
+    return PythonFound(
+        path, parts, zmq.strip(), why.strip(), site=site.strip(), build=_build_of(build)
+    )
+
+
+def _build_of(said: str) -> Build | None:
+    """None where it could not be told: then nothing can be brought that fits."""
+    words = said.split(",")
+    if len(words) != 5 or words[3] not in ("32", "64"):
+        return None
+    soabi, where, machine, bits, libc = (word.strip() for word in words)
+    return Build(soabi, where, machine, int(bits), libc)
 
 
 def _fault(said: str, status: str) -> str:

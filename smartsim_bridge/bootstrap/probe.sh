@@ -161,25 +161,72 @@ start_of_it() {
 # --- Pythons ------------------------------------------------------------------------------
 
 # Understood by Python 2 as well.  The directory we are in must not lend it modules.
-# Its exit status: 0 can do everything, 3 can serve without ZMQ, 4 is too old.
+# Its argument: directories with a pyzmq that we brought, tried where none is installed that
+# will do.  Its exit status: 0 can do everything, 3 can serve without ZMQ, 4 is too old.
 question='import sys
 if sys.path and sys.path[0] == "":
     del sys.path[0]
 version = ".".join(str(part) for part in sys.version_info[:3])
-zmq, why, status = "", "", 4
+zmq, why, site, build, status = "", "", "", "", 4
+def load():
+    import zmq as module
+    if not module.has("curve"):
+        raise ImportError("pyzmq was built without CURVE")
+    if module.zmq_version_info() < (4, 3, 5):
+        raise ImportError("libzmq %s is too old" % module.zmq_version())
+    return module.__version__
+def load_from(place):
+    for name in [name for name in sys.modules if name.split(".")[0] == "zmq"]:
+        del sys.modules[name]
+    sys.path.insert(0, place)
+    try:
+        return load()
+    except Exception:
+        del sys.path[0]
+def describe():
+    import os, platform, sysconfig
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION")
+    except (AttributeError, ValueError):
+        libc = "macos " + platform.mac_ver()[0]
+    abi, where = sysconfig.get_config_var("SOABI"), sysconfig.get_platform()
+    bits = 64 if sys.maxsize > 2 ** 32 else 32
+    return "%s,%s,%s,%s,%s" % (abi, where, os.uname()[4], bits, libc)
 if sys.version_info >= (3, 9):
     status = 3
     try:
-        import zmq as module
-        if module.has("curve"):
-            zmq, status = module.__version__, 0
-        else:
-            why = "pyzmq was built without CURVE"
+        zmq, status = load(), 0
     except Exception as error:
-        why = str(error) or type(error).__name__
-sys.stdout.write("\nPYTHON|%s|%s|%s\n" % (version, zmq, why.replace("\n", " ")))
+        why = (str(error) or type(error).__name__).replace("\n", " ").replace("|", " ")
+        for place in sys.argv[1].split("\n")[:-1]:
+            zmq = load_from(place) or ""
+            if zmq:
+                site, status = place, 0
+                break
+        try:
+            build = describe()
+        except Exception:
+            pass
+sys.stdout.write("\nPYTHON|%s|%s|%s|%s|%s|\n" % (version, zmq, why, site, build))
 sys.stdout.flush()
 sys.exit(status)'
+
+newline='
+'
+
+# Leaves in `sites` each directory with a pyzmq that an earlier client brought, a line each.
+find_sites() {
+    sites=
+    for root in "$state" "/var/tmp/smartsim-bridge-$uid" "/tmp/smartsim-bridge-$uid"; do
+        # In /tmp anybody may have made one of that name.
+        [ "$root" = "$state" ] || is_ours "$root" || continue
+        set +f
+        for site in "$root"/far/pyzmq-*; do
+            [ -d "$site" ] && is_ours "$site" && sites=$sites$site$newline
+        done
+        set -f
+    done
+}
 
 seen=:
 
@@ -189,7 +236,7 @@ try_python() {
     case $path in /*) ;; *) return 1 ;; esac
     case $seen in *":$path:"*) return 1 ;; esac
     seen=$seen$path:
-    said=$("$path" -c "$question" 2>&1)
+    said=$("$path" -c "$question" "$sites" 2>&1)
     status=$?
     say python "$path"
     say python_status "$status"
@@ -198,6 +245,7 @@ try_python() {
 }
 
 say_pythons() {
+    find_sites
     case $python in
         '~/'*) python=${HOME%/}/${python#??} ;;
     esac

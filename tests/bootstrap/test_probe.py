@@ -27,6 +27,7 @@ from tests.bootstrap.samples import (
     NONCE,
     Head,
     beacon_of_process,
+    modern_pythons,
     old_pythons,
     write_program,
 )
@@ -313,6 +314,56 @@ def test_this_python_says_what_it_is(head: Head) -> None:
 
     assert python.version == sys.version_info[:3]
     assert python.zmq or python.why_no_zmq
+
+
+@pytest.mark.parametrize("path", modern_pythons())
+def test_a_python_without_pyzmq_says_what_it_is_built_for(head: Head, path: str) -> None:
+    python = ask(head.host(PYTHONPATH=_without_zmq(head)), python=path).pythons[0]
+
+    assert not python.zmq
+    assert python.build is not None
+    assert python.build.soabi.startswith(f"cpython-3{python.version[1]}")
+    assert python.build.machine == os.uname().machine
+    assert python.build.bits == 64
+    assert python.build.libc
+
+
+def test_a_pyzmq_beside_the_far_half_is_taken_where_there_is_no_other(head: Head) -> None:
+    broken = head.state / "far/pyzmq-1-broken"
+    old, works = head.state / "far/pyzmq-2-old", head.state / "far/pyzmq-3-works"
+    for site, text in (
+        (broken, "raise ImportError('of another Python')"),
+        (old, "__version__ = '2'; has = bool; zmq_version_info = lambda: (4, 3, 4)"),
+        (works, "__version__ = '3'; has = bool; zmq_version_info = lambda: (4, 3, 5)"),
+    ):
+        (site / "zmq").mkdir(parents=True)
+        (site / "zmq/__init__.py").write_text(text)
+    host = head.host(PYTHONPATH=_without_zmq(head))
+
+    python = ask(host, python=sys.executable).pythons[0]
+    assert (python.zmq, python.site) == ("3", str(works))
+    assert "beside the far half" in str(python)
+
+    shutil.rmtree(works)
+    python = ask(host, python=sys.executable).pythons[0]
+    assert (python.zmq, python.site, python.why_no_zmq) == ("", "", "there is none here")
+
+
+def test_a_link_beside_the_far_half_is_not_taken(head: Head) -> None:
+    (head.home / "other/zmq").mkdir(parents=True)
+    (head.home / "other/zmq/__init__.py").write_text("__version__ = '3'; has = bool")
+    (head.state / "far").mkdir(parents=True)
+    (head.state / "far/pyzmq-1-link").symlink_to(head.home / "other")
+
+    assert not ask(head.host(PYTHONPATH=_without_zmq(head)), python=sys.executable).pythons[0].zmq
+
+
+def _without_zmq(head: Head) -> str:
+    """A directory that stands before an installed pyzmq, and has none."""
+    directory = head.home / "none"
+    directory.mkdir()
+    (directory / "zmq.py").write_text("raise ImportError('there is none here')")
+    return str(directory)
 
 
 def test_a_module_in_the_home_is_not_taken_for_pyzmq(head: Head) -> None:
