@@ -64,7 +64,7 @@ LIMITS = (
         "heartbeats",
         "without a word from the server: the link is lost",
     ),
-    ("client.ladder", "GREETING_SECONDS", "s", "for the server's answer to Hello"),
+    ("client.attempts", "GREETING_SECONDS", "s", "for the server's answer to Hello"),
     (
         "client.rungs",
         "DIRECT_SECONDS",

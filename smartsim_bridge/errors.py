@@ -33,6 +33,7 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   +-- ServerKeyMismatch
     |   +-- VersionMismatch
     +-- NoServer                      none runs and none may be started
+    +-- ServerElsewhere               it runs on another head of the alias, out of reach from here
     +-- NoCredentials                 it runs, but its keys cannot be read here
     +-- NoRungHeld                    every way to the head failed; each says why
     +-- LinkLost                      the link broke while something was under way
@@ -92,6 +93,7 @@ __all__ = [
     "ProbeFailed",
     "RequestRefused",
     "ServerAlreadyRuns",
+    "ServerElsewhere",
     "ServerKeyMismatch",
     "ServerStartFailed",
     "SshFailed",
@@ -287,6 +289,11 @@ class VersionMismatch(HandshakeFailed):
 
 class NoServer(CommandServerError):
     """Pass autostart=True, or run scripts/start_cmd_server.py on the head."""
+
+
+class ServerElsewhere(CommandServerError):
+    """The login ended at another head than your server's, and no way leads from one to the
+    other: name the server's head, or pass autostart=True."""
 
 
 class NoCredentials(CommandServerError):

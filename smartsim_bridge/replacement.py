@@ -29,6 +29,8 @@ def end_server(bridge: Bridge, say: Callable[[str], None]) -> str:
         say(f"with it end {_count(kept)} that would have gone on without a client:\n{_lines(kept)}")
     bridge.shutdown()
     done = f"server on {status.server_host}, pid {status.server_pid}, stopped"
+    for other in status.others:
+        say(f"another server of yours goes on: {other}")
     return f"{done}; {_count(lost)} ended with it" if lost else done
 
 

@@ -8,6 +8,7 @@ probe alone.
     +-- probe      one script, one marked answer
     |   +-- facts      what the answer says
     +-- plan       facts and a wish in, steps out
+    |   +-- neighbours   servers on other heads that share the home
     +-- upload     the far half through the same connection
     |   +-- artifact   the far half as one file
     |   +-- receive    the end of it that runs on the head
@@ -15,6 +16,7 @@ probe alone.
         shell      one /bin/sh there, asked one thing after the other
         script     how text gets into a shell script, quoted in one place
         noise      what hosts say besides, for the error message
+        hop        from one head to another
         host       the one method needed of a connection; this machine as a host
 
 Blocking.  It knows neither SSH nor ZMQ: it is given a `Host`.

@@ -7,16 +7,17 @@ itself sees to it that there is one.  Used by `client`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..deadline import Deadline
+from ..errors import LaunchFailed
 from ..protocol.beacon import Beacon, Credentials
 from ..stages import Journey
 from .artifact import Artifact, build
 from .facts import Facts
 from .host import Host
 from .launch import launch
-from .plan import LookAgain, Start, Use, Wish, plan
+from .plan import Elsewhere, LookAgain, Start, Use, Wish, in_next_directory, plan, stored_at
 from .probe import probe
 from .shell import Shell
 from .upload import upload
@@ -26,12 +27,17 @@ __all__ = ["Found", "ensure_server", "find_server"]
 
 @dataclass(frozen=True)
 class Found:
-    """A server that runs.  `started` tells whether it is this very call that started it."""
+    """A server that runs.  `started` tells whether it is this very call that started it.
+
+    It may run on another head than `facts` are about: then `elsewhere` holds it, and whichever
+    others would do as well, and nobody has tried whether they can be reached.
+    """
 
     beacon: Beacon
     credentials: Credentials | None
     started: bool
     facts: Facts = field(repr=False)
+    elsewhere: tuple[Use, ...] = ()
 
 
 def ensure_server(
@@ -42,13 +48,17 @@ def ensure_server(
     prelude: str | None = None,
     state_dir: str | None = None,
     port: int | None = None,
-    distrust: int | None = None,
+    sought: tuple[str, int] | None = None,
+    alone: bool = False,
     deadline: Deadline,
     journey: Journey,
 ) -> Found:
     """The user's server on `host`, started if none runs and `autostart` allows it.
 
-    `distrust` is the pid of a server that an earlier call found and that does not answer.
+    Where no name of the target is the host's own, it may stand for several heads, and a server
+    on another one is found as well, unless `alone` forbids it.  `sought` (host, pid) is the
+    server that comes before all others.
+
     Raises ProbeFailed, NoServer, NoUsablePython, UploadFailed or LaunchFailed, and what
     `host.open_stdio` raises.
     """
@@ -59,13 +69,18 @@ def ensure_server(
         autostart=autostart,
         python=python or "",
         port=port or 0,
-        distrust=distrust,
+        names=host.target.names,
+        sought=sought,
+        alone=alone,
     )
     with Shell(host, prelude=prelude or "", deadline=deadline) as shell:
         errand = _Errand(shell, artifact, wish, state_dir or "", journey)
         facts, decided = errand.decide()
         if isinstance(decided, Use):
             return Found(decided.beacon, decided.credentials, started=False, facts=facts)
+        if isinstance(decided, Elsewhere):
+            best, servers = decided.servers[0], decided.servers
+            return Found(best.beacon, best.credentials, False, facts, elsewhere=servers)
         return errand.start(decided, facts)
 
 
@@ -98,7 +113,7 @@ class _Errand:
     state_dir: str
     journey: Journey
 
-    def decide(self) -> tuple[Facts, Use | Start]:
+    def decide(self) -> tuple[Facts, Use | Elsewhere | Start]:
         facts = self.probe()
         decided = plan(facts, self.wish)
         if isinstance(decided, LookAgain):
@@ -119,14 +134,19 @@ class _Errand:
         )
 
     def start(self, decided: Start, facts: Facts) -> Found:
-        step = decided.launch
-        if decided.upload is not None:
-            path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
-            step = replace(step, path=path, state_dir=_state_directory_of(path))
-        beacon, credentials, started = launch(self.shell, step, journey=self.journey)
-        return Found(beacon, credentials, started=started, facts=facts)
-
-
-def _state_directory_of(path: str) -> str:
-    """DIRECTORY of DIRECTORY/far/NAME: where the far half fits, the server's state does too."""
-    return path.rsplit("/", 2)[0]
+        while True:
+            if decided.upload is not None:
+                path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
+                decided = stored_at(decided, path, facts)
+            try:
+                beacon, credentials, started = launch(
+                    self.shell, decided.launch, journey=self.journey
+                )
+            except LaunchFailed as failed:
+                # What can be read may be full, or another's: only the server finds out.
+                following = in_next_directory(decided, facts)
+                if following is None or decided.launch.state_dir not in failed.what:
+                    raise
+                decided = following
+            else:
+                return Found(beacon, credentials, started=started, facts=facts)

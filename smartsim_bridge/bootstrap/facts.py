@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..errors import ProbeFailed
 from .noise import clean, explain
 
-__all__ = ["BeaconFound", "Build", "Facts", "PythonFound", "parse_answer"]
+__all__ = ["BeaconFound", "Build", "Facts", "Neighbour", "PythonFound", "parse_answer"]
 
 _REPORT = re.compile(r"PYTHON\|(\d+\.\d+\.\d+)\|([^|]*)\|([^|]*)(?:\|([^|]*)\|([^|]*)\|)?")
 # Of what a broken Python said: its first words and its last ones name the fault.
@@ -64,6 +64,15 @@ class BeaconFound:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """One beacon file of another host in the same directory, with a young heartbeat."""
+
+    path: str
+    text: str
+    key_text: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Facts:
     """A head, as the probe found it."""
 
@@ -80,6 +89,7 @@ class Facts:
     prelude_status: int | None = None
     artifacts: tuple[str, ...] = ()  # where the far half lies already, in the version we want
     beacons: tuple[BeaconFound, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()  # the youngest heartbeat first
     searched: bool = True  # whether Pythons were looked for
     pythons: tuple[PythonFound, ...] = ()
 
@@ -128,6 +138,7 @@ def _build(pairs: list[tuple[str, str]]) -> Facts:
         prelude_status=_number(single["prelude_status"]),
         artifacts=tuple(value for key, value in pairs if key == "artifact"),
         beacons=tuple(_beacon(record) for record in _records(pairs, "beacon")),
+        neighbours=tuple(_neighbour(record) for record in _records(pairs, "neighbour")),
         searched=_yes(single["searched"]),
         pythons=tuple(_python(record) for record in _records(pairs, "python")),
     )
@@ -153,6 +164,14 @@ def _beacon(record: dict[str, str]) -> BeaconFound:
         key_text=record.get("beacon_key", ""),
         alive=_yes(record["beacon_alive"]),
         start=_number(record.get("beacon_start", "")),
+    )
+
+
+def _neighbour(record: dict[str, str]) -> Neighbour:
+    return Neighbour(
+        path=record["neighbour"],
+        text=record["neighbour_text"],
+        key_text=record.get("neighbour_key", ""),
     )
 
 

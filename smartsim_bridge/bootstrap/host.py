@@ -32,6 +32,10 @@ class Target(Protocol):
     def spelled(self) -> str:
         """As the user wrote it; what messages show."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the user and his ssh_config call it; none where it is this machine."""
+
 
 class Pipe(Protocol):
     """A running command whose standard input and output are a socket."""
@@ -66,6 +70,7 @@ class LocalTarget:
     spelled: str
     hostname: str
     user: str
+    names: tuple[str, ...] = ()
 
 
 class LocalHost:

@@ -40,6 +40,10 @@ def _arguments(step: Launch, nonce: str) -> list[str]:
     arguments = [step.python, step.path, "serve", "--detach", "--nonce", nonce]
     for address in step.addresses:
         arguments += ["--addr", address]
+    for name in step.known_as:
+        arguments += ["--known-as", name]
+    if step.instead_of:
+        arguments += ["--instead-of", step.instead_of]
     return [*arguments, "--port", str(step.port), "--state-dir", step.state_dir]
 
 

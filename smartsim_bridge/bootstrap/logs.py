@@ -6,24 +6,43 @@ It is wanted most when the server died, so no server is asked for it.
 from __future__ import annotations
 
 from ..errors import NoServer, ProbeFailed
+from ..stages import Journey
+from .facts import Facts
+from .neighbours import means_this_host
+from .plan import ELSEWHERE, Elsewhere, Use, Wish, plan
+from .probe import probe
 from .script import assignments
 from .shell import Shell
 
 __all__ = ["read_log"]
 
-# The same place as probe.sh and the server choose; the newest log of this host only, for a
-# shared home holds those of its neighbours as well.
+# Of the patterns, which may hold stars, the first that means any file of ours: of several such
+# files the one that was written last.
 _BODY = """
 read_log() {
-    [ -n "$state" ] || state=${SMARTSIM_BRIDGE_STATE_DIR:-$HOME/.local/state/smartsim-bridge}
-    tail -n "$lines" "$state/logs/$(uname -n).log"
+    IFS='
+'
+    for pattern in $patterns; do
+        for log in $(ls -t $pattern 2>/dev/null); do
+            [ -f "$log" ] && [ -O "$log" ] && tail -n "$lines" "$log" && return
+        done
+    done
+    return 1
 }
 """
 
 
-def read_log(shell: Shell, *, lines: int, state_dir: str = "") -> str:
-    """The last `lines` lines.  Raises NoServer where there is no log, and what Shell raises."""
-    body = assignments(state=state_dir, lines=str(lines)) + _BODY
+def read_log(
+    shell: Shell, *, names: tuple[str, ...], lines: int, state_dir: str = "", journey: Journey
+) -> str:
+    """The last `lines` lines: of the server that a client would find, else of a former one.
+
+    `names` are those of the target.  Raises NoServer where there is no log, and what Shell
+    raises.
+    """
+    facts = probe(shell, state_dir=state_dir, journey=journey)
+    patterns = "\n".join(_patterns(facts, names))
+    body = assignments(patterns=patterns, lines=str(lines)) + _BODY
     answer = shell.ask(body, "read_log", step="logs", failure=ProbeFailed)
     if answer.status != 0:
         raise NoServer(
@@ -32,3 +51,20 @@ def read_log(shell: Shell, *, lines: int, state_dir: str = "") -> str:
             step="logs",
         )
     return answer.text.strip("\n") + "\n"
+
+
+def _patterns(facts: Facts, names: tuple[str, ...]) -> list[str]:
+    try:
+        found = plan(facts, Wish("", "", autostart=False, names=names))
+    except NoServer:
+        found = None
+    places = [facts.state_dir, *(f"{root}/smartsim-bridge-{facts.uid}" for root in ELSEWHERE)]
+    patterns = [f"{place}/logs/{facts.host}.log" for place in places]
+    if isinstance(found, Use):
+        patterns.insert(0, found.beacon.log)
+    elif isinstance(found, Elsewhere):
+        patterns.insert(0, found.servers[0].beacon.log)
+    if names and not means_this_host(names, facts):
+        # The login may have led to another head than the one where a server was.
+        patterns.append(f"{facts.state_dir}/logs/*.log")
+    return patterns

@@ -3,20 +3,23 @@
 Pure: no host is asked, no clock is read, so every branch can be tried in memory.
 `ensure` carries the plan out.  A beacon counts only if host, boot, user, process and the
 start time of the process all match; every other one is a leftover: passed over, never
-trusted, and its process never touched.
+trusted, and its process never touched.  Where the target is an alias of several heads, a
+server on another of them counts after one that is here.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 from ..errors import NoServer, NoUsablePython
 from ..protocol.beacon import Beacon, Credentials
 from .facts import BeaconFound, Facts, PythonFound
+from .neighbours import alias_names, means_this_host, neighbours
 
 __all__ = [
+    "Elsewhere",
     "Launch",
     "LookAgain",
     "Plan",
@@ -24,8 +27,10 @@ __all__ = [
     "Upload",
     "Use",
     "Wish",
+    "in_next_directory",
     "listen_addresses",
     "plan",
+    "stored_at",
 ]
 
 OLDEST_PYTHON = (3, 9)
@@ -44,7 +49,9 @@ class Wish:
     autostart: bool = True
     python: str = ""
     port: int = 0  # 0: any free one
-    distrust: int | None = None  # pid of a server that was found and did not answer
+    names: tuple[str, ...] = ()  # of the target; none: it can be no other host than this one
+    sought: tuple[str, int] | None = None  # host and pid of the server that a session is with
+    alone: bool = False  # no other head can be reached from this one
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,13 @@ class Use:
 
     beacon: Beacon
     credentials: Credentials | None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Servers run on other heads that the target may mean as well, the best first."""
+
+    servers: tuple[Use, ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,8 @@ class Launch:
     addresses: tuple[str, ...]
     port: int
     state_dir: str
+    instead_of: str = ""  # the state directory that could not be written
+    known_as: tuple[str, ...] = ()  # further names of this host
 
 
 @dataclass(frozen=True)
@@ -92,23 +108,41 @@ class Start:
     python: PythonFound
 
 
-Plan = Union[Use, LookAgain, Start]
+Plan = Union[Use, Elsewhere, LookAgain, Start]
 
 
 def plan(facts: Facts, wish: Wish) -> Plan:
     """What to do.  Raises NoServer where none runs and none may be started, NoUsablePython
     where none can be."""
     live, leftovers = _sort(facts, wish)
+    others = [] if wish.alone else _others(facts, wish)
+    mine = [use for use in others if (use.beacon.host, use.beacon.pid) == wish.sought]
+    if mine:
+        # Commands belong to one server: another one knows nothing of them.
+        return Elsewhere(tuple(mine))
     if live is not None:
         return live
+    if others:
+        return Elsewhere(tuple(others))
     if not wish.autostart:
-        raise _no_server(wish, leftovers)
+        raise _no_server(facts, wish, leftovers)
     if not facts.searched:
         return LookAgain()
     return _start(facts, wish, _choose_python(facts, wish))
 
 
 # --- servers that are there ---------------------------------------------------------------
+
+
+def _others(facts: Facts, wish: Wish) -> list[Use]:
+    """On other heads, where the user did not name this one."""
+    if not wish.names or means_this_host(wish.names, facts):
+        return []
+    return [
+        Use(beacon, _credentials(beacon, found.key_text))
+        for beacon, found in neighbours(facts)
+        if not wish.port or wish.port in beacon.ports
+    ]
 
 
 def _sort(facts: Facts, wish: Wish) -> tuple[Use | None, list[str]]:
@@ -121,15 +155,15 @@ def _sort(facts: Facts, wish: Wish) -> tuple[Use | None, list[str]]:
         except ValueError as wrong:
             leftovers.append(f"{found.path}: not a beacon ({wrong})")
             continue
-        fault = _fault(beacon, found, facts, wish)
+        fault = _fault(beacon, found, facts)
         if fault:
             leftovers.append(f"{found.path}: {fault}")
         else:
-            live.append(Use(beacon, _credentials(beacon, found)))
+            live.append(Use(beacon, _credentials(beacon, found.key_text)))
     return max(live, key=lambda use: use.beacon.started, default=None), leftovers
 
 
-def _fault(beacon: Beacon, found: BeaconFound, facts: Facts, wish: Wish) -> str:
+def _fault(beacon: Beacon, found: BeaconFound, facts: Facts) -> str:
     """Why this beacon leads to no server of ours; empty where it does."""
     if beacon.host != facts.host:
         return f"of another host, {beacon.host}"
@@ -142,24 +176,31 @@ def _fault(beacon: Beacon, found: BeaconFound, facts: Facts, wish: Wish) -> str:
     # Without /proc nobody knows a start time; then neither did the server.
     if beacon.pid_start != (found.start or 0):
         return f"pid {beacon.pid} belongs to another process now"
-    if beacon.pid == wish.distrust:
-        return f"process {beacon.pid} does not answer"
+    is_in_place = found.path.startswith(f"{facts.state_dir}/") or not facts.state_writable
+    if not is_in_place and beacon.instead_of != facts.state_dir:
+        return "serves another state directory"
     return ""
 
 
-def _credentials(beacon: Beacon, found: BeaconFound) -> Credentials | None:
+def _credentials(beacon: Beacon, key_text: str) -> Credentials | None:
     """None for keys that are missing, broken or of another server: without them the unix
     socket still serves."""
     try:
-        credentials = Credentials.from_json(found.key_text)
+        credentials = Credentials.from_json(key_text)
     except ValueError:
         return None
     return credentials if credentials.server_key == beacon.server_key else None
 
 
-def _no_server(wish: Wish, leftovers: list[str]) -> NoServer:
+def _no_server(facts: Facts, wish: Wish, leftovers: list[str]) -> NoServer:
     found = f"; leftovers: {'; '.join(leftovers)}" if leftovers else ""
-    return NoServer(f"No command server runs there{found}", host=wish.spelled, step="plan")
+    others = [f"{beacon.host} (pid {beacon.pid})" for beacon, _ in neighbours(facts)]
+    advice = None
+    if others:
+        found = f"; servers of yours run on {', '.join(others)}{found}"
+        advice = "Name the head that you mean, or pass autostart=True for one there."
+    what = f"No command server runs there{found}"
+    return NoServer(what, host=wish.spelled, step="plan", advice=advice)
 
 
 # --- starting one -------------------------------------------------------------------------
@@ -197,9 +238,42 @@ def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
         addresses=listen_addresses(facts.ssh_connection),
         port=wish.port,
         state_dir=directories[0],
+        instead_of=_instead_of(directories[0], facts),
+        known_as=alias_names(wish.names, facts.host),
     )
     upload = None if is_there else Upload(python.path, wish.artifact, directories)
     return Start(upload, launch, python)
+
+
+def in_next_directory(start: Start, facts: Facts) -> Start | None:
+    """The same, with the state where it goes when its directory takes nothing; None: nowhere."""
+    directories = _directories(facts)
+    try:
+        rest = directories[directories.index(start.launch.state_dir) + 1 :]
+    except ValueError:
+        rest = ()
+    if not rest:
+        return None
+    artifact = start.launch.path.rpartition("/")[2]
+    launch = replace(
+        start.launch,
+        path=f"{rest[0]}/far/{artifact}",
+        state_dir=rest[0],
+        instead_of=_instead_of(rest[0], facts),
+    )
+    return Start(Upload(launch.python, artifact, rest), launch, start.python)
+
+
+def stored_at(start: Start, path: str, facts: Facts) -> Start:
+    """The same, once the far half lies at `path`: where it fits, the server's state does too."""
+    state_dir = path.rsplit("/", 2)[0]
+    instead_of = _instead_of(state_dir, facts)
+    launch = replace(start.launch, path=path, state_dir=state_dir, instead_of=instead_of)
+    return replace(start, upload=None, launch=launch)
+
+
+def _instead_of(state_dir: str, facts: Facts) -> str:
+    return "" if state_dir == facts.state_dir else facts.state_dir
 
 
 def _directories(facts: Facts) -> tuple[str, ...]:

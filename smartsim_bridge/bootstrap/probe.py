@@ -6,6 +6,7 @@ The question is `probe.sh`; this module only has it asked and the answer parsed.
 from __future__ import annotations
 
 from ..errors import ProbeFailed
+from ..protocol.beacon import FRESH_SECONDS
 from ..stages import Journey
 from .facts import Facts, parse_answer
 from .script import assignments, text_of
@@ -36,6 +37,7 @@ def probe(
         artifact=artifact,
         size=str(size),
         full="yes" if search else "",
+        minutes=str(FRESH_SECONDS // 60),
     )
     with journey.stage("probe") as note:
         body = wanted + text_of("probe.sh")

@@ -1,8 +1,8 @@
 # Asks a host what is there: directories, servers that run, Pythons.  POSIX sh.
 #
-# Runs in a subshell.  Expects: nonce chosen python artifact size full (all may be empty but the nonce) and
-# prelude_status.  Answers with key=value lines between two marker lines; `beacon` and
-# `python` open a record that the lines after them belong to.  Whatever else appears on
+# Runs in a subshell.  Expects: nonce chosen python artifact size full (all may be empty but the nonce),
+# minutes (how young a heartbeat must be) and prelude_status.  Answers with key=value lines between two
+# marker lines; `beacon`, `neighbour` and `python` open a record that the lines after them belong to.  Whatever else appears on
 # stdout, before, after or in between, is noise and belongs to the host, not to us.
 
 LC_ALL=C
@@ -68,18 +68,16 @@ can_have() {
     [ -d "${nearest:-/}" ] && [ -w "${nearest:-/}" ] && [ -x "${nearest:-/}" ]
 }
 
-# The state directory; where it cannot be written, the ones that are taken instead.
+# The state directory, and the ones that are taken where it cannot be written: a server that
+# had to go there stays there when the home is well again.
 say_directories() {
     choose_state
     say state_dir "$state"
+    if can_have "$state"; then say state_writable yes; else say state_writable no; fi
     say_directory "$state"
-    if can_have "$state"; then
-        say state_writable yes
-        return
-    fi
-    say state_writable no
     for directory in "/var/tmp/smartsim-bridge-$uid" "/tmp/smartsim-bridge-$uid"; do
-        [ -d "$directory" ] && is_ours "$directory" && say_directory "$directory"
+        [ "$directory" != "$state" ] && [ -d "$directory" ] && is_ours "$directory" &&
+            say_directory "$directory"
     done
 }
 
@@ -94,16 +92,57 @@ say_directory() {
 
 found_live=no
 
+# Those of this host are judged by their process; of other hosts nothing is known but the age
+# of the heartbeat.
 say_servers() {
     [ -d "$1" ] || return 0
     name=$host
     case $host in *[!A-Za-z0-9._-]*) name=$(printf %s "$host" | tr -c 'A-Za-z0-9._-' _) ;; esac
+    others=no
     set +f
-    for beacon in "$1/$name"-*.json; do
+    for beacon in "$1"/*.json; do
         set -f
-        [ -f "$beacon" ] && is_ours "$beacon" && say_server "$beacon"
+        if is_of_this_host "${beacon##*/}"; then
+            [ -f "$beacon" ] && is_ours "$beacon" && say_server "$beacon"
+        elif [ -f "$beacon" ]; then
+            others=yes
+        fi
     done
     set -f
+    [ "$others" = no ] || say_neighbours "$1"
+}
+
+# HOST-BOOT.json; `login-1` is another host than `login`, and a boot has no dash in its digits.
+is_of_this_host() {
+    case $1 in "$name"-*) ;; *) return 1 ;; esac
+    case ${1#"$name"-} in *-*) return 1 ;; esac
+}
+
+# The youngest first.  Without a `find` that knows minutes there are none.
+say_neighbours() {
+    young=$(find "$1" -type f -name '*.json' -mmin "-$minutes" 2>/dev/null) || return 0
+    [ -n "$young" ] || return 0
+    count=0
+    before=$IFS
+    IFS='
+'
+    for file in $(ls -t "$1"); do
+        beacon=$1/$file
+        case "
+$young
+" in *"
+$beacon
+"*) ;; *) continue ;; esac
+        is_of_this_host "$file" || ! is_ours "$beacon" && continue
+        count=$((count + 1))
+        [ "$count" -le 8 ] || break
+        say neighbour "$beacon"
+        read_file "$beacon"
+        say neighbour_text "$text"
+        key=${beacon%.json}.key
+        [ -f "$key" ] && is_ours "$key" && read_file "$key" && say neighbour_key "$text"
+    done
+    IFS=$before
 }
 
 say_server() {

@@ -12,7 +12,7 @@ from ..errors import NoServer
 from ..stages import Journey
 from .artifact import build
 from .host import Host
-from .plan import ELSEWHERE, Upload, Use, Wish, plan
+from .plan import ELSEWHERE, Elsewhere, Upload, Use, Wish, plan
 from .probe import probe
 from .shell import Shell
 from .upload import upload
@@ -39,11 +39,15 @@ def deliver(
 ) -> Delivered:
     """Sends the far half to the state directory of `server` (host, pid), if it is not there.
 
+    An alias may have led to another head than the server's: what is stored there is read here,
+    for the directory that told us of it is shared.
+
     Raises NoServer where that one is not to be found on `host`, ProbeFailed, UploadFailed, and
     what `host.open_stdio` raises.
     """
     artifact = build()
-    wish = Wish(host.target.spelled, artifact.name, autostart=False)
+    target = host.target
+    wish = Wish(target.spelled, artifact.name, False, names=target.names, sought=server)
     with Shell(host, prelude=prelude or "", deadline=deadline) as shell:
         facts = probe(
             shell,
@@ -55,8 +59,8 @@ def deliver(
             journey=journey,
         )
         found = plan(facts, wish)
-        assert isinstance(found, Use)  # without autostart there is no other plan
-        beacon = found.beacon
+        assert isinstance(found, (Use, Elsewhere))  # without autostart there is no other plan
+        beacon = found.beacon if isinstance(found, Use) else found.servers[0].beacon
         if (beacon.host, beacon.pid) != server:
             # An alias may stand for several hosts, and lead to another one each time.
             raise NoServer(
@@ -67,7 +71,9 @@ def deliver(
             )
         path = f"{beacon.state_dir}/far/{artifact.name}"
         if path not in facts.artifacts:
-            elsewhere = (f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE)
-            step = Upload(beacon.python, artifact.name, (beacon.state_dir, *elsewhere))
+            directories = [beacon.state_dir]
+            if isinstance(found, Use):  # another head would not see these
+                directories += [f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE]
+            step = Upload(beacon.python, artifact.name, tuple(directories))
             path = upload(shell, step, artifact, journey=journey)
     return Delivered(path, beacon.python)

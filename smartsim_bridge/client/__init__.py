@@ -5,6 +5,7 @@ session     what outlives a link: the commands followed, and the way back to the
 command     one command on the head, as its caller sees it
 bridge      AsyncBridge: run, popen, commands, attach, status, close
 ladder      tries the rungs in order; rungs says how each is made
+attempts    what was tried on one climb; ways: to one server, over an SSH connection
 portal      the one thread with an event loop
 desk        what a waiting thread does for others; steps: blocking work for the loop
 blocking    Bridge and Command: the same without await

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..protocol.beacon import Beacon, Credentials, state_and_start
+from ..bootstrap.neighbours import is_same_name
+from ..bootstrap.plan import ELSEWHERE
+from ..protocol.beacon import FRESH_SECONDS, Beacon, Credentials, state_and_start
 
 __all__ = ["Sighting", "host_matches", "is_this_host", "sightings"]
 
@@ -24,6 +28,13 @@ class Sighting:
 
     beacon: Beacon
     credentials: Credentials | None
+    # When its heartbeat was seen last, in seconds since the epoch: no part of who it is.
+    touched: float = field(default=0.0, compare=False)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its server, wherever that may be, has lately shown that it lives."""
+        return time.time() - self.touched < FRESH_SECONDS
 
     @property
     def is_alive_here(self) -> bool:
@@ -37,30 +48,39 @@ class Sighting:
 
 
 def sightings(state_directory: str) -> Iterator[Sighting]:
-    """All beacons there, the freshest first; what is broken or not ours is passed over."""
+    """All beacons there, the freshest first; what is broken or not ours is passed over.
+
+    Then those of servers on this host that had to go elsewhere, for want of that directory.
+    """
+    yield from _sightings_in(state_directory)
+    for root in ELSEWHERE:
+        directory = f"{root}/smartsim-bridge-{os.getuid()}"
+        if directory != state_directory and _is_own_directory(directory):
+            for one in _sightings_in(directory):
+                if one.beacon.instead_of == state_directory:
+                    yield one
+
+
+def _sightings_in(state_directory: str) -> Iterator[Sighting]:
     directory = os.path.join(state_directory, "servers")
     try:
         names = [name for name in os.listdir(directory) if name.endswith(".json")]
     except OSError:
         return
-    paths = [os.path.join(directory, name) for name in names]
-    for path in sorted(paths, key=_modified, reverse=True):
+    touched = {path: _modified(path) for path in (os.path.join(directory, one) for one in names)}
+    for path in sorted(touched, key=touched.__getitem__, reverse=True):
         try:
             beacon = Beacon.from_json(_read(path))
         except ValueError:
             continue
         if beacon.uid == os.getuid():
-            yield Sighting(beacon, _credentials(path[: -len(".json")] + ".key"))
+            yield Sighting(beacon, _credentials(path[: -len(".json")] + ".key"), touched[path])
 
 
 def host_matches(beacon: Beacon, name: str) -> bool:
     """Whether `name`, as a user or ssh_config spells it, means the beacon's host."""
-    if beacon.host == name or beacon.host.partition(".")[0] == name:
+    if any(is_same_name(name, own) for own in (beacon.host, *beacon.known_as)):
         return True
-    is_name = not name.replace(".", "").isdigit() and ":" not in name
-    if is_name and name.partition(".")[0] == beacon.host.partition(".")[0]:
-        # login1.site and login1.other-site are two hosts.
-        return "." not in beacon.host or "." not in name
     return any(endpoint.partition("://")[2].rpartition(":")[0] == name for endpoint in
                beacon.endpoints if not endpoint.startswith("tcp://127."))  # fmt: skip
 
@@ -69,6 +89,14 @@ def is_this_host(name: str) -> bool:
     """Whether `name` is this machine, without asking a name server."""
     own = socket.gethostname()
     return name in ("localhost", "127.0.0.1", "::1", own, own.partition(".")[0])
+
+
+def _is_own_directory(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _credentials(path: str) -> Credentials | None:
@@ -82,11 +110,11 @@ def _read(path: str) -> str:
     """The content; empty where it cannot be read, or is not ours to trust."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            return file.read(LARGEST) if owner in (0, os.getuid()) else ""
+    except OSError:  # a shared home may also break in the middle of a file
         return ""
-    with open(descriptor, encoding="utf-8", errors="replace") as file:
-        owner = os.fstat(file.fileno()).st_uid
-        return file.read(LARGEST) if owner in (0, os.getuid()) else ""
 
 
 def _modified(path: str) -> float:
@@ -98,8 +126,8 @@ def _modified(path: str) -> float:
 
 def _process_start(pid: int) -> int:
     """In clock ticks since boot; 0 where it cannot be known, -1 where only a zombie is left."""
-    stat = _read(f"/proc/{pid}/stat")
-    if not stat:
+    said = _read(f"/proc/{pid}/stat")
+    if not said:
         return 0
-    state, start = state_and_start(stat)
+    state, start = state_and_start(said)
     return -1 if state == "Z" else start

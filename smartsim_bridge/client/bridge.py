@@ -267,6 +267,7 @@ class AsyncBridge:
             stages=ascent.stages,
             reconnects=session.reconnects,
             fault="" if fault is None else fault.what,
+            others=ascent.others,
             **about,
         )
 

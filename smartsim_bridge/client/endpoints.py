@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..protocol.beacon import Beacon
 from .beacons import is_this_host
 
-__all__ = ["bracketed", "reachable", "seen_from_head"]
+__all__ = ["bracketed", "forwarded", "reachable"]
 
 
 def reachable(beacon: Beacon, host: str) -> Iterator[str]:
@@ -26,10 +26,20 @@ def reachable(beacon: Beacon, host: str) -> Iterator[str]:
             yield endpoint
 
 
-def seen_from_head(endpoint: str) -> tuple[str, int]:
-    """Address and port for a connection that begins on the head itself."""
-    address, port = _split(endpoint)
-    return ("127.0.0.1" if address.is_unspecified else str(address)), port
+def forwarded(beacon: Beacon, *, elsewhere: bool) -> tuple[str, int] | None:
+    """Address and port for a connection that begins on the head where an SSH login ended.
+
+    `elsewhere`: the server runs on another head; None where no address leads from here to there.
+    """
+    for endpoint in beacon.endpoints:
+        address, port = _split(endpoint)
+        if not elsewhere:
+            return ("127.0.0.1" if address.is_unspecified else str(address)), port
+        if address.is_unspecified:
+            return beacon.host, port
+        if not address.is_loopback:
+            return str(address), port
+    return None
 
 
 def bracketed(host: str) -> str:

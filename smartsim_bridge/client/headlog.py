@@ -28,4 +28,10 @@ def head_log(settings: Settings, lines: int) -> str:
         else:
             host = this_host(settings)
         shell = beneath.enter_context(Shell(host, deadline=deadline))
-        return read_log(shell, lines=lines, state_dir=settings.state_dir)
+        return read_log(
+            shell,
+            names=host.target.names,
+            lines=lines,
+            state_dir=settings.state_dir,
+            journey=journey,
+        )

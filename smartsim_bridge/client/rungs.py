@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..bootstrap import relay
+from ..bootstrap.hop import hop
 from ..deadline import Deadline
 from ..errors import CommandServerError, NoCredentials, NoServer
 from ..links.greeting import diagnose
@@ -27,6 +28,8 @@ __all__ = ["dial_direct", "dial_local", "dial_stdio", "dial_tunnel"]
 
 # A port that a firewall drops answers never; the ladder has other rungs to try.
 DIRECT_SECONDS = 1.5
+# For a step to another head: its login, which may have a slow start-up file, and the relay.
+HOP_SECONDS = 8.0
 
 
 async def dial_local(sighting: Sighting) -> Link:
@@ -64,15 +67,27 @@ async def dial_tunnel(
 
 
 async def dial_stdio(
-    connection: SshConnection, beacon: Beacon, prelude: str, deadline: Deadline
+    connection: SshConnection,
+    beacon: Beacon,
+    prelude: str,
+    deadline: Deadline,
+    *,
+    elsewhere: bool = False,
 ) -> tuple[StdioPipe, Link]:
-    """An exec channel, tied to the server's unix socket on the head."""
+    """An exec channel, tied to the server's unix socket on the head.
+
+    `elsewhere`: on another head, to which the one where the connection ends must let us in.
+    """
     host = connection.target.destination
 
     def start() -> StdioPipe:
         pipe = connection.open_stdio(relay.COMMAND)
         try:
-            relay.start_relay(pipe, beacon, prelude=prelude, host=host, deadline=deadline)
+            limit = deadline
+            if elsewhere:
+                limit = deadline.within(HOP_SECONDS)
+                hop(pipe, beacon.host, deadline=limit)
+            relay.start_relay(pipe, beacon, prelude=prelude, host=host, deadline=limit)
         except BaseException:
             pipe.close()
             raise

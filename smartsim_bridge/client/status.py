@@ -48,9 +48,11 @@ class BridgeStatus:
     server_zmq: str = ""  # pyzmq on the head; empty where there is none
     server_log: str = ""
     fault: str = ""  # why it is not connected
+    others: tuple[str, ...] = ()  # servers of yours on other heads that share the home
 
     def __str__(self) -> str:
         state = "connected" if self.connected else f"not connected ({self.fault})"
         server = f"{self.server_host}, server {self.version}, pid {self.server_pid}"
         lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
+        lines += [f"another server of yours: {other}" for other in self.others]
         return "\n  ".join(lines)

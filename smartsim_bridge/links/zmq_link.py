@@ -32,6 +32,9 @@ from .zmq_socket import HANDSHAKE_MS, LINGER_MS, NOBLOCK, OVER, Pump, check_vers
 __all__ = ["ZmqLink", "connect_zmq"]
 
 
+DIAGNOSIS_SECONDS = 2.0  # to find out what is there instead
+
+
 class ZmqLink(Link):
     """The client's end: one DEALER, one connection."""
 
@@ -135,7 +138,7 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
     link.cut(LinkLost("The handshake failed"))
     if isinstance(fault, ClientKeyRefused):
         raise ClientKeyRefused(fault.what, host=endpoint, step="handshake")
-    raise await diagnose(endpoint, timeout=2.0)
+    raise await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, timeout))
 
 
 def _dial(endpoint: str, credentials: Credentials, timeout: float) -> tuple[Any, Any]:

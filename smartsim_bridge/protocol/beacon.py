@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "FILE_FORMAT",
+    "FRESH_SECONDS",
     "Beacon",
     "Credentials",
     "beacon_name",
@@ -30,6 +31,9 @@ __all__ = [
 
 FILE_FORMAT = 1  # raised when an old reader could misread a new file
 MAX_BEACON_BYTES = 16 * 1024  # a real one has about 700; more is garbage, not a beacon
+# A server touches its beacon each minute.  Older than this, it has missed several: another
+# host's clock and a cache of attributes may account for some.
+FRESH_SECONDS = 300
 READY_WORD = "SMARTSIM-BRIDGE-READY"
 FOUND_WORD = "SMARTSIM-BRIDGE-FOUND"  # before it where the starter found another's server
 
@@ -63,6 +67,8 @@ class Beacon:
     state_dir: str = ""
     log: str = ""
     started: float = 0.0  # seconds since the epoch, the head's clock
+    known_as: tuple[str, ...] = ()  # other names of `host`: the alias that led its starter there
+    instead_of: str = ""  # the state directory that could not be written, where state_dir is not it
 
     def to_json(self) -> str:
         """One line of JSON, the content of the state file."""

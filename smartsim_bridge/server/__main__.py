@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_options(serve)
     serve.add_argument("--detach", action="store_true", help="run in the background")
     serve.add_argument("--nonce", default="", help="marks the ready line")
+    serve.add_argument(
+        "--instead-of", default="", metavar="DIR", help="the state directory that takes nothing"
+    )
     # What a server says to the program that it becomes; of no use to anybody else.
     serve.add_argument("--resume", type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
     what.add_parser("check", help="say whether this version can take over from a server")
@@ -78,6 +81,12 @@ def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
     )
     parser.add_argument(
         "--port", type=_port, default=port, help=f"TCP port, 0: any free one (default {port})"
+    )
+    parser.add_argument(
+        "--known-as",
+        action="append",
+        metavar="NAME",
+        help="what clients call this host, such as a login alias; may be repeated",
     )
     parser.add_argument("--state-dir", default="", help=f"default: ${STATE_VARIABLE}, or the home")
     parser.add_argument(
@@ -223,6 +232,8 @@ def _make(arguments: argparse.Namespace) -> Server:
         max_clients=arguments.max_clients,
         max_rate=arguments.max_rate,
         nice=arguments.nice,
+        known_as=tuple(dict.fromkeys(arguments.known_as or ())),
+        instead_of=arguments.instead_of,
     )
     take_back_seat(options.nice)  # here: libzmq's threads inherit it, and so must come later
     return Server(options, places, os.environ)

@@ -99,6 +99,7 @@ class BeaconFile:
     """Writes, refreshes and removes what a server leaves so that it can be found."""
 
     def __init__(self, places: Places, host: str, boot: str) -> None:
+        self._directory, self._host, self._boot = places.servers, host, boot
         self._beacon = os.path.join(places.servers, beacon_name(host, boot))
         self._keys = os.path.join(places.servers, credentials_name(host, boot))
 
@@ -134,6 +135,26 @@ class BeaconFile:
             os.utime(self._beacon)
         keys = credentials.to_json() if credentials else None
         return _line(self._beacon) == beacon.to_json() and _line(self._keys) == keys
+
+    def clean(self) -> None:
+        """Removes what our servers on this host left before it was booted.
+
+        Nothing of other hosts, and nothing that cannot be read for certain: they may live.
+        """
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._directory):
+                path = os.path.join(self._directory, name)
+                if name.endswith(".json") and self._is_past(path):
+                    _remove(path)
+                    _remove(path[: -len(".json")] + ".key")
+
+    def _is_past(self, path: str) -> bool:
+        try:
+            found = Beacon.from_json(_content(path))
+            is_ours = os.lstat(path).st_uid == os.getuid() == found.uid
+        except (OSError, ValueError):
+            return False
+        return is_ours and found.host == self._host and found.boot_id != self._boot
 
     def remove(self, pid: int) -> None:
         """Removes beacon and credentials if they are still those of process `pid`."""

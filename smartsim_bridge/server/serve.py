@@ -75,6 +75,8 @@ class ServerOptions:
     max_clients: int = MAX_LINKS
     max_rate: float = MAX_RATE  # starts per second
     nice: int = 5
+    known_as: tuple[str, ...] = ()  # for the beacon, as is the next
+    instead_of: str = ""
 
 
 class Server:
@@ -118,7 +120,12 @@ class Server:
         told = past.server["options"]
         known = {one.name: told[one.name] for one in fields(ServerOptions) if one.name in told}
         options = ServerOptions(**{**known, "version": version})
-        options = replace(options, addresses=tuple(options.addresses), allow=tuple(options.allow))
+        options = replace(
+            options,
+            addresses=tuple(options.addresses),
+            allow=tuple(options.allow),
+            known_as=tuple(options.known_as),
+        )
         return cls(options, Places(**past.server["places"]), environ, past)
 
     @property
@@ -219,6 +226,7 @@ class Server:
         await self._open_doors()
         self.beacon = self._make_beacon()
         self._file.write(self.beacon, self.credentials)
+        self._file.clean()
         self._beat()
         self._rest()
 
@@ -259,6 +267,8 @@ class Server:
             state_dir=self._places.state,
             log=self.log_path,
             started=self._started,
+            known_as=self._options.known_as,
+            instead_of=self._options.instead_of,
         )
 
     async def _end_commands(self, grace: float) -> None:

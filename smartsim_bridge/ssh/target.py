@@ -56,6 +56,11 @@ class Target:
     bind_address: str | None = None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What it is called: by the user, and by ssh_config."""
+        return tuple(dict.fromkeys((self.alias, self.hostname)))
+
+    @property
     def destination(self) -> str:
         """`user@host:port`, an IPv6 address in brackets."""
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname

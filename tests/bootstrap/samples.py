@@ -54,7 +54,7 @@ WISH = Wish(spelled="me@login1", artifact="far.pyz")
 def found(beacon: Beacon = BEACON, **changes: object) -> BeaconFound:
     """The file of a live server, as the probe reports it."""
     whole = BeaconFound(
-        path=f"/state/{beacon.pid}.json",
+        path=f"{FACTS.state_dir}/servers/{beacon.pid}.json",
         text=beacon.to_json(),
         key_text=CREDENTIALS.to_json(),
         alive=True,

@@ -120,16 +120,6 @@ def test_a_killed_server_is_replaced_without_a_second_upload(errands: Errands) -
     assert second.beacon.pid != first.beacon.pid
 
 
-def test_a_distrusted_server_that_lives_is_handed_out_again(errands: Errands) -> None:
-    first = errands.run()
-    errands.stages()
-    second = errands.run(distrust=first.beacon.pid)
-
-    assert errands.stages() == ["probe", "probe", "launch"]
-    assert second.beacon.pid == first.beacon.pid
-    assert not second.started
-
-
 def test_racing_errands_get_one_server(errands: Errands) -> None:
     with ThreadPoolExecutor(10) as threads:
         founds = list(threads.map(lambda _: errands.run(), range(10)))

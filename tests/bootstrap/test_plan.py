@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from smartsim_bridge.bootstrap.facts import PythonFound
+from smartsim_bridge.bootstrap.facts import Neighbour, PythonFound
 from smartsim_bridge.bootstrap.plan import (
+    Elsewhere,
     Launch,
     LookAgain,
     Start,
     Upload,
     Use,
+    in_next_directory,
     listen_addresses,
     plan,
+    stored_at,
 )
 from smartsim_bridge.errors import NoServer, NoUsablePython
 from smartsim_bridge.protocol.beacon import Beacon
@@ -70,7 +73,7 @@ def test_a_broken_beacon_is_passed_over_and_named(text: str) -> None:
     facts = replace(FACTS, beacons=(found(text=text),))
 
     assert isinstance(plan(facts, WISH), Start)
-    with pytest.raises(NoServer, match=r"/state/4242\.json: not a beacon"):
+    with pytest.raises(NoServer, match=r"/servers/4242\.json: not a beacon"):
         plan(facts, replace(WISH, autostart=False))
 
 
@@ -97,18 +100,6 @@ def test_keys_of_another_server_are_not_used() -> None:
     beacon = replace(BEACON, server_key="z" * 40)
 
     assert plan(replace(FACTS, beacons=(found(beacon),)), WISH) == Use(beacon, None)
-
-
-def test_a_distrusted_server_is_started_again() -> None:
-    facts = replace(FACTS, beacons=(found(),))
-
-    assert isinstance(plan(facts, replace(WISH, distrust=4242)), Start)
-    with pytest.raises(NoServer, match="process 4242 does not answer"):
-        plan(facts, replace(WISH, distrust=4242, autostart=False))
-
-
-def test_another_server_than_the_distrusted_one_is_used() -> None:
-    assert isinstance(plan(replace(FACTS, beacons=(found(),)), replace(WISH, distrust=1)), Use)
 
 
 def test_no_server_and_no_autostart_says_so_with_host_and_step() -> None:
@@ -234,3 +225,154 @@ def test_only_a_private_address_is_listened_on_besides_loopback(
     connection: str, address: str
 ) -> None:
     assert listen_addresses(connection) == (("127.0.0.1", address) if address else ("127.0.0.1",))
+
+
+# --- servers on other heads ----------------------------------------------------------------
+
+ALIAS = replace(WISH, spelled="login", names=("login", "login.site"))
+OTHER = replace(BEACON, host="login3", pid=5555)
+
+
+def neighbour(beacon: Beacon = OTHER, **changes: str) -> Neighbour:
+    whole = Neighbour(
+        f"{STATE}/servers/{beacon.host}.json", beacon.to_json(), CREDENTIALS.to_json()
+    )
+    return replace(whole, **changes)
+
+
+def test_an_alias_means_a_server_on_another_head_as_well() -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),))
+
+    assert plan(facts, ALIAS) == Elsewhere((Use(OTHER, CREDENTIALS),))
+    assert plan(facts, replace(ALIAS, autostart=False)) == Elsewhere((Use(OTHER, CREDENTIALS),))
+
+
+def test_of_several_the_one_with_the_youngest_heartbeat_comes_first() -> None:
+    third = replace(OTHER, host="login4", started=1e9)
+    facts = replace(FACTS, neighbours=(neighbour(), neighbour(third)))
+
+    decided = plan(facts, ALIAS)
+
+    assert isinstance(decided, Elsewhere)
+    assert [use.beacon.host for use in decided.servers] == ["login3", "login4"]
+
+
+def test_a_server_on_the_head_that_we_came_to_is_used_before_all_others() -> None:
+    facts = replace(FACTS, beacons=(found(),), neighbours=(neighbour(),))
+
+    assert plan(facts, ALIAS) == Use(BEACON, CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("names", "arrived"),
+    [
+        (("login1",), ""),
+        (("login1.site",), ""),
+        (("LOGIN1",), ""),
+        (("cluster", "login1.site"), ""),
+        (("10.77.0.2",), "10.77.0.2"),
+        ((), ""),
+    ],
+)
+def test_who_names_this_head_gets_a_server_here(names: tuple[str, ...], arrived: str) -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),), ssh_connection=f"10.77.0.9 5 {arrived} 22")
+
+    assert isinstance(plan(facts, replace(WISH, names=names)), Start)
+
+
+@pytest.mark.parametrize("names", [("login",), ("10.77.0.1",), ("127.0.0.1",), ("login1x",)])
+def test_what_is_no_name_of_this_head_may_mean_another(names: tuple[str, ...]) -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),), ssh_connection="127.0.0.1 5 127.0.0.1 22")
+
+    assert isinstance(plan(facts, replace(WISH, names=names)), Elsewhere)
+
+
+def test_who_names_a_head_without_a_server_is_told_where_one_is() -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),))
+
+    with pytest.raises(NoServer, match=r"servers of yours run on login3 \(pid 5555\)") as raised:
+        plan(facts, replace(WISH, autostart=False, names=("login1",)))
+    assert "Name the head" in raised.value.advice
+
+
+def test_others_out_of_reach_leave_a_start_here() -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),))
+
+    assert isinstance(plan(facts, replace(ALIAS, alone=True)), Start)
+
+
+def test_a_session_goes_back_to_its_own_server_before_any_other() -> None:
+    facts = replace(FACTS, beacons=(found(),), neighbours=(neighbour(),))
+
+    decided = plan(facts, replace(ALIAS, sought=("login3", 5555)))
+    assert decided == Elsewhere((Use(OTHER, CREDENTIALS),))
+    assert isinstance(plan(facts, replace(ALIAS, sought=("login3", 1))), Use)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        neighbour(text=""),
+        neighbour(text="{"),
+        neighbour(replace(OTHER, uid=1001)),
+        neighbour(replace(OTHER, host="login1", boot_id="older")),
+    ],
+    ids=["empty", "garbage", "another user's", "this host before its reboot"],
+)
+def test_a_neighbour_that_is_none_is_passed_over(one: Neighbour) -> None:
+    assert isinstance(plan(replace(FACTS, neighbours=(one,)), ALIAS), Start)
+
+
+def test_a_neighbour_without_the_wished_port_will_not_do() -> None:
+    facts = replace(FACTS, neighbours=(neighbour(),))
+
+    assert isinstance(plan(facts, replace(ALIAS, port=5555)), Start)
+    assert isinstance(plan(facts, replace(ALIAS, port=41234)), Elsewhere)
+
+
+def test_the_alias_is_what_the_server_is_known_as() -> None:
+    decided = plan(FACTS, replace(WISH, names=("login", "127.0.0.1", "login1.site", "-x", "a b")))
+
+    assert isinstance(decided, Start)
+    assert decided.launch.known_as == ("login",)
+
+
+# --- state that lies elsewhere -------------------------------------------------------------
+
+
+def test_a_server_that_had_to_go_elsewhere_is_used_when_the_home_is_well_again() -> None:
+    beacon = replace(BEACON, instead_of=STATE)
+    there = found(beacon, path="/var/tmp/smartsim-bridge-1000/servers/login1-x.json")
+
+    assert plan(replace(FACTS, beacons=(there,)), WISH) == Use(beacon, CREDENTIALS)
+
+
+def test_the_server_of_another_state_directory_is_left_alone() -> None:
+    beacon = replace(BEACON, instead_of="/other/state")
+    there = found(beacon, path="/var/tmp/smartsim-bridge-1000/servers/login1-x.json")
+
+    assert isinstance(plan(replace(FACTS, beacons=(there,)), WISH), Start)
+
+
+def test_a_directory_that_takes_nothing_is_followed_by_the_next_and_so_on_to_the_end() -> None:
+    start = plan(FACTS, WISH)
+    tried = []
+    while isinstance(start, Start):
+        tried.append((start.launch.state_dir, start.launch.path, start.launch.instead_of))
+        start = in_next_directory(start, FACTS)  # type: ignore[assignment]
+
+    assert tried == [
+        (STATE, f"{STATE}/far/far.pyz", ""),
+        ("/var/tmp/smartsim-bridge-1000", "/var/tmp/smartsim-bridge-1000/far/far.pyz", STATE),
+        ("/tmp/smartsim-bridge-1000", "/tmp/smartsim-bridge-1000/far/far.pyz", STATE),
+    ]
+
+
+def test_the_state_follows_the_far_half() -> None:
+    start = plan(FACTS, WISH)
+    assert isinstance(start, Start)
+
+    launch = stored_at(start, "/tmp/smartsim-bridge-1000/far/far.pyz", FACTS).launch
+    assert (launch.state_dir, launch.instead_of) == ("/tmp/smartsim-bridge-1000", STATE)
+    launch = stored_at(start, f"{STATE}/far/far.pyz", FACTS).launch
+    assert (launch.state_dir, launch.instead_of) == (STATE, "")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -254,6 +255,66 @@ def test_servers_of_other_hosts_are_not_read(head: Head) -> None:
     head.add_server(replace(beacon_of_process(os.getpid()), host="another"))
 
     assert ask(head.host()).beacons == ()
+
+
+def test_servers_of_other_hosts_with_a_young_heartbeat_are_told_the_youngest_first(
+    head: Head,
+) -> None:
+    ours = beacon_of_process(os.getpid())
+    paths = {name: head.add_server(replace(ours, host=name)) for name in ("a", "b", "old", "c")}
+    now = time.time()
+    for name, age in (("a", 100), ("b", 10), ("old", 3000), ("c", -3000)):
+        os.utime(paths[name], (now - age, now - age))
+    facts = ask(head.host())
+
+    assert [found.path for found in facts.neighbours] == [str(paths[name]) for name in "cba"]
+    assert facts.neighbours[1].text == replace(ours, host="b").to_json()
+    assert facts.neighbours[1].key_text == CREDENTIALS.to_json()
+    assert facts.beacons == ()
+
+
+def test_a_host_whose_name_begins_like_ours_is_another(head: Head) -> None:
+    name = f"{os.uname().nodename}-1"
+    head.add_server(replace(beacon_of_process(os.getpid()), host=name))
+    facts = ask(head.host())
+
+    assert facts.beacons == ()
+    assert [found.path.rpartition("/")[2][: len(name)] for found in facts.neighbours] == [name]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\xff\n" * 99, b"{" * 1_000_000])
+def test_garbage_of_a_neighbour_is_carried_as_one_harmless_line(head: Head, content: bytes) -> None:
+    path = head.add_server(replace(beacon_of_process(os.getpid()), host="another"))
+    path.write_bytes(content)
+
+    assert len(ask(head.host()).neighbours[0].text) < 20_000
+
+
+def test_a_neighbour_that_is_a_link_or_of_another_user_is_not_read(head: Head) -> None:
+    path = head.add_server(replace(beacon_of_process(os.getpid()), host="another"))
+    path.rename(head.home / "elsewhere")
+    path.symlink_to(head.home / "elsewhere")
+    stranger = head.add_server(replace(beacon_of_process(os.getpid()), host="stranger"))
+    if os.getuid() == 0:
+        os.chown(stranger, 12345, 12345)
+    else:
+        stranger.unlink()
+
+    assert ask(head.host()).neighbours == ()
+
+
+def test_a_hundred_neighbours_do_not_make_the_answer_long(head: Head) -> None:
+    for number in range(100):
+        head.add_server(replace(beacon_of_process(os.getpid()), host=f"login{number}"))
+
+    assert len(ask(head.host()).neighbours) == 8
+
+
+def test_without_find_there_are_no_neighbours(head: Head) -> None:
+    head.add_server(replace(beacon_of_process(os.getpid()), host="another"))
+    head.add_program("find", "echo 'find: unrecognized: -mmin' >&2; exit 1")
+
+    assert ask(head.host()).neighbours == ()
 
 
 def test_keys_behind_a_link_are_not_read(head: Head) -> None:

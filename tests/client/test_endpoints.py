@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartsim_bridge.client.endpoints import bracketed, reachable, seen_from_head
+from smartsim_bridge.client.endpoints import bracketed, forwarded, reachable
 from tests.client.samples import beacon
 
 
@@ -40,7 +40,22 @@ def test_loopback_of_this_host_leads_here() -> None:
     ],
 )
 def test_what_the_head_itself_connects_to(endpoint: str, seen: tuple[str, int]) -> None:
-    assert seen_from_head(endpoint) == seen
+    assert forwarded(beacon(endpoints=(endpoint,)), elsewhere=False) == seen
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "seen"),
+    [
+        (("tcp://127.0.0.1:41",), None),
+        (("tcp://127.0.0.1:41", "tcp://10.0.0.1:41"), ("10.0.0.1", 41)),
+        (("tcp://0.0.0.0:41",), ("login1", 41)),
+        ((), None),
+    ],
+)
+def test_what_another_head_of_the_site_connects_to(
+    endpoints: tuple[str, ...], seen: tuple[str, int] | None
+) -> None:
+    assert forwarded(beacon(endpoints=endpoints), elsewhere=True) == seen
 
 
 def test_ipv6_gets_brackets_and_nothing_else_does() -> None:

@@ -52,7 +52,7 @@ def alter_us(monkeypatch: pytest.MonkeyPatch) -> Alter:
     """Our own clients speak these protocols and no other."""
 
     def alter(oldest: int, newest: int) -> None:
-        monkeypatch.setattr("smartsim_bridge.client.ladder.__version__", OTHER_VERSION)
+        monkeypatch.setattr("smartsim_bridge.client.attempts.__version__", OTHER_VERSION)
         monkeypatch.setattr("smartsim_bridge.client.talk.OLDEST_PROTOCOL", oldest)
         monkeypatch.setattr("smartsim_bridge.client.talk.PROTOCOL_VERSION", newest)
 

@@ -1,0 +1,62 @@
+"""One step further: from the head where a login ended to another one of the same site.
+
+The ssh of that head is asked, with the user's own keys and known hosts there, and may ask
+nobody anything.  Nothing secret goes along: what runs at the other end is a bare /bin/sh,
+as at the first one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from ..deadline import Deadline
+from ..errors import HostUnreachable, LaunchFailed
+from .host import Pipe
+from .noise import clean
+from .script import COMMAND, words
+
+__all__ = ["hop"]
+
+MARK = "SMARTSIM-BRIDGE-HOP"
+LIMIT = 64 * 1024  # of noise before the mark
+CONNECT_SECONDS = 2  # heads of one site are near each other
+# No port is forwarded, nothing is asked, no connection is left behind for others to use; and
+# a host that this head does not know is not made known by us.
+OPTIONS = (
+    *("-a", "-x", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"),
+    *("-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "ClearAllForwardings=yes"),
+    *("-o", "ControlMaster=no", "-o", "PermitLocalCommand=no"),
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
+
+
+def hop(pipe: Pipe, host: str, *, deadline: Deadline) -> None:
+    """Makes the shell at the other end of `pipe` a shell on `host`, or one that soon ends.
+
+    Returns when ssh runs there: what it complains is the pipe's noise.  Raises LaunchFailed,
+    HostUnreachable where `host` is no name for ssh.
+    """
+    if not _NAME.fullmatch(host):
+        raise HostUnreachable(f"{host!r} is no name that can be given to ssh", step="hop")
+    mark = f"{MARK} {secrets.token_hex(12)}"
+    # The shell reads a whole compound command before it runs it, and nothing after `exec`:
+    # what is sent once the mark has come goes to the other host.
+    command = words(("exec", "ssh", *OPTIONS, "--", host, COMMAND))
+    script = f"{{ printf '\\n%s\\n' '{mark}'; {command}; }}\n"
+    said = bytearray()
+    end = f"\n{mark}\n".encode()
+    try:
+        pipe.socket.settimeout(max(0.01, deadline.at_most(3600.0)))
+        pipe.socket.sendall(script.encode())
+        while not said.endswith(end) and len(said) < LIMIT:
+            pipe.socket.settimeout(max(0.01, deadline.at_most(3600.0)))
+            piece = pipe.socket.recv(1)  # what follows the mark belongs to the other host
+            if not piece:
+                break
+            said += piece
+    except OSError:  # in Python 3.9 a timeout is one of its own kind
+        pass
+    if not said.endswith(end):
+        noise = clean(said.decode("utf-8", "replace") + "\n" + pipe.noise)
+        raise LaunchFailed("The shell there did not take the step", step="hop", noise=noise)
