@@ -21,6 +21,8 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   +-- UnsupportedSshConfig
     +-- BootstrapFailed               no server could be put on the head
     |   +-- ProbeFailed
+    |   |   +-- NoLoginShell
+    |   |   +-- CommandsForbidden
     |   +-- NoUsablePython
     |   +-- UploadFailed
     |   +-- LaunchFailed
@@ -65,6 +67,7 @@ __all__ = [
     "CommandLost",
     "CommandServerError",
     "CommandTaken",
+    "CommandsForbidden",
     "ConnectTimedOut",
     "ForwardingRefused",
     "HandshakeFailed",
@@ -80,6 +83,7 @@ __all__ = [
     "LinkLost",
     "LoginFailed",
     "NoCredentials",
+    "NoLoginShell",
     "NoRungHeld",
     "NoServer",
     "NoSuchCommand",
@@ -234,6 +238,16 @@ class BootstrapFailed(CommandServerError):
 class ProbeFailed(BootstrapFailed):
     """The login shell did not run our script to its end: see what it said, and try
     `ssh HOST /bin/sh` by hand."""
+
+
+class NoLoginShell(ProbeFailed):
+    """The account exists there, but nobody may log in to it: try another login node, or ask the
+    site for shell access."""
+
+
+class CommandsForbidden(ProbeFailed):
+    """The site lets this account or key do only what its words name (file transfer, as a rule):
+    use another account, key or host, or ask the site for leave to run commands."""
 
 
 class NoUsablePython(BootstrapFailed):

@@ -103,7 +103,7 @@ def parse_answer(text: str, nonce: str, *, host: str = "", errors: str = "") -> 
     inside, ended, after = rest.partition(f"{nonce}-END")
     noise = clean("\n".join((before, after, errors)))
     if not begun:
-        raise _failed("The login shell did not run our script", noise, host)
+        raise _failed("The shell ended before our script: does the prelude exit?", noise, host)
     if not ended:
         raise _failed("Our script broke off before its end", noise, host)
     try:

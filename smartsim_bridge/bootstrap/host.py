@@ -48,6 +48,10 @@ class Pipe(Protocol):
     def noise(self) -> str:
         """What it said on standard error so far, up to a limit."""
 
+    @property
+    def status(self) -> int | None:
+        """The exit status, where it has ended and the host said how."""
+
     def close(self) -> None:
         """Ends its input, and lets go of it."""
 
@@ -124,6 +128,13 @@ class LocalPipe:
     def noise(self) -> str:
         """What it said on standard error so far, up to a limit."""
         return os.pread(self._complaints.fileno(), NOISE_LIMIT, 0).decode("utf-8", "replace")
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; a moment's grace to one whose output has just ended."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(END_SECONDS)
+        return None
 
     def close(self) -> None:
         """Ends the input, and a moment later whatever of the command's group is left."""

@@ -18,13 +18,8 @@ _SECRET = (READY_WORD, "client_secret")
 
 _ELSEWHERE = "free space, or set SMARTSIM_BRIDGE_STATE_DIR (which applies on the head too)."
 
-# What start-up files and forced commands are known to say, and what it means for the user.
+# What hosts are known to say when they are in trouble, and what it means for the user.
 _SAYINGS = (
-    ("currently not available", "The account has no login shell there: ask the site."),
-    ("nologin", "The account has no login shell there: ask the site."),
-    ("interactive", "The site lets this account log in by hand only: ask for command access."),
-    ("command not allowed", "The site restricts what this key or account may run."),
-    ("rejected", "The site restricts what this key or account may run."),
     ("expired", "Log in once with ssh and renew the password."),
     ("no space left", f"The disk is full: {_ELSEWHERE}"),
     ("quota", f"The quota is used up: {_ELSEWHERE}"),

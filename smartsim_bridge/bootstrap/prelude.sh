@@ -1,5 +1,18 @@
-# Runs the user's prelude before everything else, in this shell, so that what it loads stays.
-# POSIX sh.  Expects: prelude.  Leaves: prelude_status.
+# Makes a shell ours, and runs the user's prelude in it, so that what it loads stays.
+# POSIX sh.  Expects: nonce spare prelude, and in ssb_lines what is left of the lines that were sent
+# first.  Says that it is there.  Leaves: prelude_status.
+
+exec 2>&1
+# A shell may get options and functions out of the environment (SHELLOPTS, `export -f`).
+set +aefuvxC
+unalias -a
+unset -f cd command dd echo id kill printf read tr uname wc
+if [ "$ssb_lines" != "$spare" ]; then
+    printf '\n%s-EATEN.' "$nonce"
+    exit
+fi
+unset ssb_lines spare
+printf '\n%s-HERE.' "$nonce"
 
 # A shell without a terminal has read no profile, so `module` may be known to nobody.
 define_module() {
@@ -11,12 +24,14 @@ define_module() {
     done
 }
 
-umask 077
 prelude_status=
 if [ -n "$prelude" ]; then
     case $prelude in *module*) define_module >/dev/null 2>&1 </dev/null ;; esac
-    eval "$prelude" >&2 </dev/null
+    eval "$prelude" </dev/null
     prelude_status=$?
-    # It may have been strict, or traced itself; what follows expects neither.
-    set +e +u +x
+    # It may have been strict, traced itself, or read somebody's aliases; what follows expects
+    # a shell as it comes.
+    set +aefuvxC
+    unalias -a
+    unset IFS
 fi

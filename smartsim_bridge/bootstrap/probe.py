@@ -14,6 +14,10 @@ from .shell import Shell
 
 __all__ = ["probe"]
 
+# A cold `import zmq` over a busy network file system takes some; where nobody is in a hurry,
+# this is enough to tell it from one that hangs.
+PYTHON_SECONDS = 10.0
+
 
 def probe(
     shell: Shell,
@@ -34,6 +38,7 @@ def probe(
         nonce=shell.nonce,
         chosen=state_dir,
         python=python,
+        patience=str(_patience(shell.deadline.left)),
         artifact=artifact,
         size=str(size),
         full="yes" if search else "",
@@ -45,6 +50,11 @@ def probe(
         facts = parse_answer(said.text, shell.nonce, host=shell.host, errors=said.noise)
         note.detail = _summary(facts)
     return facts
+
+
+def _patience(left: float) -> int:
+    """Seconds for the first Python to answer; see probe.sh for those after one that did not."""
+    return max(1, int(min(PYTHON_SECONDS, left / 4)))
 
 
 def _summary(facts: Facts) -> str:

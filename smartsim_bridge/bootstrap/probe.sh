@@ -1,12 +1,15 @@
 # Asks a host what is there: directories, servers that run, Pythons.  POSIX sh.
 #
 # Runs in a subshell.  Expects: nonce chosen python artifact size full (all may be empty but the nonce),
-# minutes (how young a heartbeat must be) and prelude_status.  Answers with key=value lines between two
-# marker lines; `beacon`, `neighbour` and `python` open a record that the lines after them belong to.  Whatever else appears on
+# patience (seconds for the first Python), minutes (how young a heartbeat must be) and prelude_status.
+# Answers with key=value lines between two marker lines; `beacon`, `neighbour` and `python` open a record
+# that the lines after them belong to.  Whatever else appears on
 # stdout, before, after or in between, is noise and belongs to the host, not to us.
 
 LC_ALL=C
 set -f
+# A start-up file may have emptied it; here it serves our own tools only.
+PATH=${PATH:+$PATH:}/usr/bin:/bin
 
 say() {
     case $2 in
@@ -180,7 +183,7 @@ number_in() {
 # parentheses, and may itself hold spaces and parentheses.
 read_stat() {
     { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return
-    stat=${stat##*) }
+    stat=${stat##*")" }
 }
 
 # Dead, but nobody has asked for its status yet: where init does not, it stays so for ever.
@@ -271,16 +274,30 @@ seen=:
 
 # Tries one; 0 where the search may end with it.
 try_python() {
-    path=$(command -v "$1" 2>/dev/null) || return 1
-    case $path in /*) ;; *) return 1 ;; esac
-    case $seen in *":$path:"*) return 1 ;; esac
-    seen=$seen$path:
-    said=$("$path" -c "$question" "$sites" 2>&1)
-    status=$?
-    say python "$path"
-    say python_status "$status"
+    found=$(command -v "$1" 2>/dev/null) || return 1
+    case $found in /*) ;; *) return 1 ;; esac
+    case $seen in *":$found:"*) return 1 ;; esac
+    seen=$seen$found:
+    said=$(ask_python "$found" 2>&1)
+    ended=$?
+    say python "$found"
+    say python_status "$ended"
     say python_said "$said"
-    return "$status"
+    case $ended in 124 | 137) patience=$(((patience + 1) / 2)) ;; esac
+    return "$ended"
+}
+
+# A Python on a file system that hangs does so before its first line of ours, so it cannot
+# limit itself.  The next one gets half the time: a search through what hangs has an end too.
+ask_python() {
+    if ! command -v timeout >/dev/null; then
+        "$1" -c "$question" "$sites"
+        return
+    fi
+    timeout -k 1 "$patience" "$1" -c "$question" "$sites"
+    ended=$?
+    case $ended in 124 | 137) echo "did not answer within $patience s" ;; esac
+    return "$ended"
 }
 
 say_pythons() {
@@ -292,8 +309,12 @@ say_pythons() {
         try_python "$python"
         return
     fi
-    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python3.9 \
-        /usr/bin/python3 /usr/libexec/platform-python "${HOME%/}/.local/bin/python3" python; do
+    # A session without a terminal has no `conda activate`, so its usual places are tried too;
+    # not /opt and its like: which Python is meant there only the modules of the site know.
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 \
+        /usr/bin/python3 /usr/libexec/platform-python "${HOME%/}/.local/bin/python3" python \
+        "${HOME%/}/miniforge3/bin/python3" "${HOME%/}/miniconda3/bin/python3" \
+        "${HOME%/}/mambaforge/bin/python3" "${HOME%/}/anaconda3/bin/python3"; do
         try_python "$candidate" && return
     done
 }

@@ -2,7 +2,8 @@
 
 Every script travels on the stdin of a bare `/bin/sh`.  So the login shell (bash, tcsh,
 fish, a ForceCommand wrapper) has one word to understand, nothing but that word shows in
-`ps`, and quoting has to be right for one shell only.  All quoting happens in `quote`.
+`ps`, and quoting has to be right for one shell only.  All quoting happens in `quote`, and
+in `on_one_line` for what is sent first.
 Pure but for reading the files of this package; used by `shell` and the steps.
 """
 
@@ -15,10 +16,27 @@ from importlib.resources import files
 
 from ..errors import InvalidSettings
 
-__all__ = ["COMMAND", "assignments", "beginning", "quote", "subshell", "text_of", "words"]
+__all__ = [
+    "COMMAND",
+    "assignments",
+    "greeting",
+    "on_one_line",
+    "quote",
+    "subshell",
+    "text_of",
+    "words",
+]
 
 # What the host is asked to execute.  It must stay one word of safe characters.
 COMMAND = "/bin/sh"
+
+# A start-up file that asks something reads our script for an answer.  It gets these lines, and
+# the first question sees how many are missing.
+SPARE_LINES = 8
+_SPARE_LINE = "ssb_lines=${ssb_lines-}.\n"
+
+# Where a start-up file replaces the login shell by zsh, that one reads our script.
+_AS_SH = '[ -z "${ZSH_VERSION-}" ] || emulate sh\n'
 
 
 def quote(text: str) -> str:
@@ -44,12 +62,26 @@ def text_of(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-def beginning(prelude: str) -> str:
-    """What a shell of ours does first; what the prelude loads stays for all that follows.
+def greeting(question: str, *, nonce: str, prelude: str) -> str:
+    """The first that a shell is sent: it makes itself ours, then answers `question`.
 
-    The prelude is handed to `eval` as one word: an open quote in it cannot swallow the rest.
+    Nothing of it is done unless all of it has arrived: lines that were taken from its
+    beginning are counted, and what lacks a piece at either end has an open quote.
     """
-    return assignments(prelude=prelude) + text_of("prelude.sh")
+    body = (
+        assignments(nonce=nonce, spare=SPARE_LINES * ".", prelude=prelude)
+        + text_of("prelude.sh")
+        + question
+    )
+    return SPARE_LINES * _SPARE_LINE + _AS_SH + on_one_line(body)
+
+
+def on_one_line(text: str) -> str:
+    """`text` as one line that runs it, with one quote at its beginning and one at its end."""
+    quote(text)  # refuses what cannot be passed
+    for plain, escaped in (("\\", "\\\\"), ("%", "%%"), ("'", r"\047"), ("\n", r"\n")):
+        text = text.replace(plain, escaped)
+    return f"eval \"$(printf '\\n{text}')\"\n"
 
 
 def subshell(body: str, function: str) -> str:

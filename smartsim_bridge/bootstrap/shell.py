@@ -3,7 +3,8 @@
 One, because a login shell with a long start-up file is paid at each exec: asking thrice
 through three of them made a cold start three times as slow.  Each question is one compound
 command, so a shell that gets only a part of it does nothing; each answer ends with a line
-that carries our nonce.  Knows how to ask, not what.
+that carries our nonce.  Before the first one the shell says that it is ours; one that ends
+without having said so was refused to us.  Knows how to ask, not what.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from __future__ import annotations
 import secrets
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from ..deadline import Deadline
-from ..errors import BootstrapFailed
+from ..errors import BootstrapFailed, ProbeFailed
 from .host import Host, Pipe
 from .noise import clean, explain
-from .script import COMMAND, beginning, subshell
+from .refusal import refusal
+from .script import COMMAND, greeting, subshell
 
 __all__ = ["Answer", "Shell"]
 
-# Real answers have a few kilobytes; a start-up file that prints for ever must not fill memory.
+# Real answers have a few kilobytes.
 ANSWER_LIMIT = 1 << 20
+# A start-up file may print more than that before, of which the end is kept; but not for ever.
+NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
 # Seconds granted to a shell to end by itself.
 GOODBYE = 1.0
-# Seconds after which a silent shell sees its input end.  A forced command that reads all of
-# it, instead of being a shell, then ends and says why; a slow shell answers all the same.
+# Seconds after which a session that has not become our shell sees its input end.  A forced
+# command that reads all of it, instead of being a shell, then ends and says why; a shell with
+# a slow start-up file answers all the same, and the next one is waited for.
 PATIENCE = 5.0
 CHUNK = 65536
 ONE_DAY = 86400.0  # sockets take no infinity
@@ -57,36 +62,45 @@ class Shell:
     ) -> None:
         self.host = host.target.spelled
         self.nonce = nonce or secrets.token_hex(12)
+        self.deadline = deadline
         self._connection = host
         self._prelude = prelude
-        self._deadline = deadline
         self._pipe: Pipe | None = None
+        self._noise = ""  # what was said on stdout before the shell was ours
+        self._may_be_ours = False  # whether this host is known to give us a shell
         self._is_last = False  # whether the shell was told that no question follows
 
     def ask(self, body: str, function: str, *, step: str, failure: type[BootstrapFailed]) -> Answer:
         """Runs `function` of `body` in a subshell.
 
-        Raises `failure` when the deadline passes, or when there is no end to the answer; what
-        opening raises where no shell can be had.
+        Raises `failure` when the deadline passes, or when there is no end to the answer;
+        ProbeFailed, NoLoginShell or CommandsForbidden where the login gives us no shell, and
+        what opening raises.
         """
         question = subshell(body, function) + f"printf '\\n%s-DONE %s.\\n' {self.nonce} $?\n"
-        if self._pipe is None or self._is_last:
-            question = "exec 2>&1\n" + beginning(self._prelude) + question
+        is_new = self._pipe is None or self._is_last
+        if is_new:
+            question = greeting(question, nonce=self.nonce, prelude=self._prelude)
             self._open()
+        else:
+            question = f"{{\n{question}}}\n"
         assert self._pipe is not None
-        pipe, heard = self._pipe, bytearray()
+        heard = bytearray()
         try:
-            self._send(pipe.socket, f"{{\n{question}}}\n")
-            answer = self._listen(pipe.socket, heard)
+            self._send(self._pipe.socket, question)
+            if is_new:
+                self._wait_until_ours(self._pipe, heard, step)
+            answer = self._listen(self._pipe.socket, heard)
         except socket.timeout:
             raise self._fault("did not answer in time", step, failure, heard) from None
         except _TooMuch:
             raise self._fault("talks without end", step, failure, heard) from None
-        return Answer(answer.status, answer.text, pipe.noise)
+        return replace(answer, noise=self._said_before())
 
     def _open(self) -> None:
         self.close()
         self._pipe = self._connection.open_stdio(COMMAND)
+        self._noise = ""
         self._is_last = False
 
     def _send(self, stream: socket.socket, question: str) -> None:
@@ -94,6 +108,24 @@ class Shell:
         # A shell that has ended takes nothing; what it said is still to be read.
         with suppress(BrokenPipeError, ConnectionResetError):
             stream.sendall(question.encode("utf-8", "surrogateescape"))
+
+    def _wait_until_ours(self, pipe: Pipe, heard: bytearray, step: str) -> None:
+        """Takes what start-up files say out of `heard`, until the shell says that it is ours."""
+        here, eaten = (f"{self.nonce}-{word}.".encode() for word in ("HERE", "EATEN"))
+        skipped = 0
+        while here not in heard:
+            if len(heard) > 2 * NOISE_KEPT:
+                skipped += len(heard) - NOISE_KEPT
+                del heard[:-NOISE_KEPT]
+            if skipped > NOISE_LIMIT:
+                raise _TooMuch
+            piece = b"" if eaten in heard else self._receive(pipe.socket)
+            if not piece:
+                raise self._refusal(pipe, heard.partition(eaten), step)
+            heard += piece
+        before, _, after = heard.partition(here)
+        self._noise, heard[:] = _decode(bytes(before)).strip("\r\n"), after
+        self._may_be_ours = True
 
     def _listen(self, stream: socket.socket, heard: bytearray) -> Answer:
         end = f"{self.nonce}-DONE ".encode()
@@ -112,7 +144,7 @@ class Shell:
 
     def _receive(self, stream: socket.socket) -> bytes:
         """The next bytes, none at the end."""
-        if not self._is_last:
+        if not (self._is_last or self._may_be_ours):
             self._set_limit(stream, PATIENCE)
             with suppress(socket.timeout):
                 return _receive(stream)
@@ -123,9 +155,19 @@ class Shell:
         return _receive(stream)
 
     def _set_limit(self, stream: socket.socket, seconds: float = ONE_DAY) -> None:
-        if self._deadline.is_over:
+        if self.deadline.is_over:
             raise socket.timeout
-        stream.settimeout(self._deadline.at_most(seconds))
+        stream.settimeout(self.deadline.at_most(seconds))
+
+    def _refusal(
+        self, pipe: Pipe, said: tuple[bytearray, bytearray, bytearray], step: str
+    ) -> ProbeFailed:
+        """Asks for the noise first: it is complete when the end of the output was seen."""
+        self._is_last = True
+        before, eaten, _ = said
+        self._noise = _decode(bytes(before))
+        noise = clean(self._said_before())
+        return refusal(noise, pipe.status, host=self.host, step=step, eaten=bool(eaten))
 
     def _fault(
         self, what: str, step: str, failure: type[BootstrapFailed], heard: bytearray
@@ -140,7 +182,9 @@ class Shell:
         )
 
     def _said_before(self) -> str:
-        return self._pipe.noise + "\n" if self._pipe is not None else ""
+        """On either stream, before the shell was ours."""
+        complaints = self._pipe.noise if self._pipe is not None else ""
+        return "\n".join(part for part in (self._noise, complaints) if part)
 
     def close(self) -> None:
         """Ends the shell; what it started in the background stays.  Repeating does no harm."""

@@ -40,7 +40,7 @@ def _body(step: Upload, artifact: Artifact, nonce: str) -> str:
     printed = "".join(f"    printf %s {quote(piece)}\n" for piece in pieces)
     facts = (nonce, artifact.name, str(artifact.size), artifact.digest, *step.directories)
     receiver = f"{quote(step.python)} -I -S -c {quote(text_of('receive.py'))} {words(facts)}"
-    return f"send() {{\n{printed}}}\ntake() {{\n    send | {receiver}\n}}\n"
+    return f"send() {{\n{printed}}}\ntake() {{\n    umask 077\n    send | {receiver}\n}}\n"
 
 
 def _stored_path(answer: Answer, shell: Shell) -> str:

@@ -47,7 +47,6 @@ def test_a_flood_is_looked_at_from_its_end() -> None:
 @pytest.mark.parametrize(
     ("noise", "advice"),
     [
-        ("  This account is currently not available.", "no login shell"),
         ("  write: No space left on device", "disk is full"),
         ("  Disk quota exceeded", "quota"),
         ("  sh: fork: Resource temporarily unavailable", "too many processes"),

@@ -20,7 +20,7 @@ from smartsim_bridge.bootstrap.host import LocalHost
 from smartsim_bridge.bootstrap.probe import probe
 from smartsim_bridge.bootstrap.shell import Shell
 from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import ProbeFailed
+from smartsim_bridge.errors import CommandsForbidden, NoLoginShell, ProbeFailed
 from smartsim_bridge.protocol.beacon import state_directory
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import (
@@ -34,7 +34,7 @@ from tests.bootstrap.samples import (
 )
 
 LOGIN_SHELLS = ["sh", "bash", "dash", "busybox", "tcsh", "csh", "fish", "zsh", "ksh", "mksh"]
-SCRIPT_SHELLS = ["dash", "bash --posix", "bash", "busybox sh", "ksh", "mksh"]
+SCRIPT_SHELLS = ["dash", "bash --posix", "bash", "busybox sh", "ksh", "mksh", "zsh"]
 
 
 def ask(host: LocalHost, prelude: str = "", **wishes: object) -> Facts:
@@ -466,7 +466,7 @@ def test_a_nologin_shell_is_recognised(head: Head) -> None:
     shell = write_program(
         head.programs / "nologin", "echo 'This account is currently not available.'; exit 1"
     )
-    with pytest.raises(ProbeFailed, match="no login shell there: ask the site") as raised:
+    with pytest.raises(NoLoginShell, match="may not log in there") as raised:
         ask(head.host(shell=str(shell)))
 
     assert raised.value.host == "me@login1"
@@ -480,7 +480,7 @@ def test_a_forced_command_that_reads_everything_is_quoted(
     monkeypatch.setattr(shell_module, "PATIENCE", 0.1)
     shell = write_program(head.programs / "forced", "echo 'rsync only'; cat >/dev/null")
 
-    with pytest.raises(ProbeFailed, match="rsync only"):
+    with pytest.raises(CommandsForbidden, match="rsync only"):
         ask(head.host(shell=str(shell)))
 
 

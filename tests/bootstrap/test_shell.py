@@ -12,7 +12,7 @@ from smartsim_bridge.bootstrap import shell as shell_module
 from smartsim_bridge.bootstrap.host import LocalHost
 from smartsim_bridge.bootstrap.shell import Answer, Shell
 from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import LaunchFailed, ProbeFailed
+from smartsim_bridge.errors import CommandsForbidden, LaunchFailed, ProbeFailed
 from tests.bootstrap.samples import CREDENTIALS, NONCE, Head, write_program
 
 
@@ -60,7 +60,7 @@ def test_the_prelude_runs_once_and_what_it_loads_stays(head: Head) -> None:
 def test_what_start_up_files_complain_is_kept(head: Head) -> None:
     login = write_program(head.programs / "noisy", 'echo motd; echo warning >&2; eval "$2"')
     with head.shell(str(login)) as shell:
-        assert ask(shell, "echo mine") == Answer(0, "motd\nmine\n\n", "warning\n")
+        assert ask(shell, "echo mine") == Answer(0, "mine\n\n", "motd\nwarning\n")
 
 
 def test_a_shell_that_ends_leaves_no_status(head: Head) -> None:
@@ -68,10 +68,13 @@ def test_a_shell_that_ends_leaves_no_status(head: Head) -> None:
         assert ask(shell, "echo never") == Answer(None, "bye\n")
 
 
-def test_a_shell_that_does_not_even_start_leaves_what_it_said(head: Head) -> None:
-    login = write_program(head.programs / "nologin", "echo no >&2; exit 1")
-    with head.shell(str(login)) as shell:
-        assert ask(shell, "echo never") == Answer(None, "", "no\n")
+def test_a_shell_that_does_not_even_start_is_an_error_with_what_it_said(head: Head) -> None:
+    login = write_program(head.programs / "nologin", "echo go away >&2; exit 1")
+    with head.shell(str(login)) as shell, pytest.raises(CommandsForbidden) as raised:
+        ask(shell, "echo never")
+
+    assert raised.value.noise == "  go away"
+    assert "[host me@login1, step probe]" in str(raised.value)
 
 
 def test_bytes_that_are_no_text_survive(head: Head) -> None:
@@ -129,10 +132,10 @@ def test_a_question_that_is_cut_off_does_nothing(
 
     monkeypatch.setattr(Shell, "_send", send_a_part)
     filler = "# filler\n" * 700
-    with head.shell(prelude='touch "$HOME/prelude"') as shell:
-        answer = ask(shell, f'touch "$HOME/asked"\n{filler}')
+    shell = head.shell(prelude='touch "$HOME/prelude"')
+    with shell, pytest.raises(ProbeFailed, match="did not run our script"):
+        ask(shell, f'touch "$HOME/asked"\n{filler}')
 
-    assert answer.status is None
     assert list(head.home.iterdir()) == []
 
 
@@ -144,22 +147,40 @@ def test_closing_twice_or_unasked_does_no_harm(head: Head) -> None:
     shell.close()
 
 
-def test_a_slow_shell_is_told_that_this_was_all_and_another_takes_the_next_question(
+def test_a_slow_shell_is_told_that_this_was_all_and_the_next_one_is_waited_for(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell_module, "PATIENCE", 0.05)
-    wait = f"exec 3<>'{head.home}/fifo'; read -r go <&3; echo $$"
+    login = write_program(head.programs / "slow", """read -r go <"$HOME/fifo"; eval "$2" """)
     os.mkfifo(head.home / "fifo")
-    late = threading.Timer(0.3, (head.home / "fifo").write_text, ["go\n"])
-    late.start()
-    with head.shell(prelude="LOADED=yes") as shell:
-        first = ask(shell, wait)
+    starts = [threading.Timer(0.3, (head.home / "fifo").write_text, ["go\n"]) for _ in range(2)]
+    with head.shell(str(login), prelude="LOADED=yes") as shell:
+        starts[0].start()
+        first = ask(shell, "echo $$")
+        starts[1].start()
         second = ask(shell, "echo $LOADED $$")
-    late.join()
+        third = ask(shell, "echo $$")
+    for start in starts:
+        start.join()
 
     assert (first.status, second.status) == (0, 0)
     assert second.text.split()[0] == "yes"
-    assert second.text.split()[1] != first.text.split()[0]
+    assert second.text.split()[1] != first.text.strip()
+    assert second.text.split()[1] == third.text.strip()
+
+
+def test_a_shell_that_is_ours_may_be_silent_for_long(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell_module, "PATIENCE", 0.2)
+    os.mkfifo(head.home / "fifo")
+    late = threading.Timer(0.5, (head.home / "fifo").write_text, ["go\n"])
+    with head.shell() as shell:
+        first = ask(shell, "echo $$")
+        late.start()
+        ask(shell, f"read -r go <'{head.home}/fifo'")
+        assert ask(shell, "echo $$") == first
+    late.join()
 
 
 def test_each_shell_has_its_own_nonce(head: Head) -> None:
