@@ -16,9 +16,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
-from ..errors import AuthenticationRequired, CommandServerError, LinkLost, NoSuchCommand
+from ..errors import CommandServerError, LinkLost, NoSuchCommand
 from ..protocol.messages import NULL, PIPE, Attach, Start
 from ..settings import Settings
+from ..ssh.ask import Unattended
 from .command import AsyncCommand
 from .ladder import climb
 from .listing import CommandInfo
@@ -36,6 +37,12 @@ LIST_SECONDS = 15.0  # for some thousands of commands over a slow link
 TELL_SECONDS = 30.0  # for a link to come back over which the server is told to end
 ID_LENGTH = 32  # hexadecimal digits of a command's id
 LONGEST_ID = 128  # of one that another client may have drawn
+
+_NOBODY = Unattended(
+    "The link was lost, and nobody is asked behind his back",
+    "Call bridge.reconnect(), which may ask you; the commands go on meanwhile, "
+    "bridge.commands() and attach() find them.",
+)
 
 
 class AsyncBridge:
@@ -62,7 +69,7 @@ class AsyncBridge:
         With `dismiss` a server that speaks another protocol is ended, and WishGranted raised.
         """
         name = uuid.uuid4().hex
-        quiet = replace(settings, ask=_ask_nobody, on_stage=None)
+        quiet = replace(settings, ask=_NOBODY, on_stage=None)
         ascent = await climb(settings, name, dismiss=dismiss)
         again = partial(climb, quiet, name)
         return cls(Session(name, ascent, again, settings.reconnect), settings)
@@ -379,13 +386,3 @@ class AsyncBridge:
 def _settle(over: asyncio.Future[None]) -> None:
     if not over.done():
         over.set_result(None)
-
-
-def _ask_nobody(prompt: str, secret: bool) -> str:
-    what = "a secret" if secret else repr(prompt)
-    raise AuthenticationRequired(
-        f"The link was lost, and a new login asks for {what}",
-        step="reconnect",
-        advice="Nobody is asked behind his back: call bridge.reconnect(); the commands go on "
-        "meanwhile, bridge.commands() and attach() find them.",
-    )

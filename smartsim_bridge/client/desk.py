@@ -12,8 +12,6 @@ import queue
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..errors import AuthenticationRequired
-
 __all__ = ["LOOK_UP_SECONDS", "Desk"]
 
 T = TypeVar("T")
@@ -31,12 +29,15 @@ class Desk:
         self._is_closed = False
 
     def do(self, action: Callable[[], T]) -> T:
-        """What `action` gives; raises AuthenticationRequired where nobody waits any more."""
+        """What `action` gives; raises CancelledError where nobody waits any more.
+
+        Which is no fault of the login: whoever asked must not try another way to log in.
+        """
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def errand(is_wanted: bool) -> None:
             # The asking thread gets no KeyboardInterrupt: that would end its event loop.
-            nobody = AuthenticationRequired("The question was interrupted", step="login")
+            nobody = concurrent.futures.CancelledError("the question was interrupted")
             if not is_wanted:
                 outcome.set_exception(nobody)
                 return

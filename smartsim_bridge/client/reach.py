@@ -47,11 +47,15 @@ def open_connection(settings: Settings, deadline: Deadline, journey: Journey) ->
 
 
 def _unhurried(ask: Ask, deadline: Deadline) -> Ask:
-    """The same questions, but nobody has to type against the clock."""
+    """The same questions, each in its turn, but nobody has to type against the clock."""
+    from ..ssh.ask import Unattended, in_turn
+
+    if isinstance(ask, Unattended):
+        return ask
 
     def answer(prompt: str, secret: bool) -> str:
         with deadline.paused():
-            said = ask(prompt, secret)
+            said = in_turn(ask, prompt, secret)
         if not isinstance(said, str):
             raise InvalidSettings(f"ask= returned {type(said).__name__}, not text", step="login")
         return said

@@ -2,31 +2,78 @@
 
 `Ask` is what the user may pass as `ask=`; the two functions here are its defaults.  Both
 raise AuthenticationRequired where nobody can answer, and neither keeps an answer.
+`Unattended` stands in the place of a person where a login happens unasked.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import AuthenticationRequired
 
-__all__ = ["Ask", "ask_notebook", "ask_terminal", "default_ask", "printable"]
+__all__ = [
+    "Ask",
+    "Unattended",
+    "ask_notebook",
+    "ask_terminal",
+    "default_ask",
+    "in_turn",
+    "printable",
+]
 
 # Takes the prompt and whether the answer is a secret; returns the answer.
 Ask = Callable[[str, bool], str]
 
-# Two prompts on one terminal would get each other's answer.
+
+@dataclass(frozen=True)
+class Unattended:
+    """Answers nothing: whoever logs in with it must not even begin what a person would finish.
+
+    A question that is put may already have sent a message to somebody's phone, and a login
+    that is broken off at a question counts against the account at some sites.
+    """
+
+    why: str
+    advice: str
+
+    def __call__(self, prompt: str, secret: bool) -> str:
+        """Raises AuthenticationRequired."""
+        raise AuthenticationRequired(
+            f"{self.why}: it asks {prompt.strip()!r}", step="login", advice=self.advice
+        )
+
+
+# Two prompts at a time would get each other's answer.
 _one_at_a_time = threading.Lock()
+
+# No host waits longer as a rule; and a prompt that somebody ran away from may never end.
+TURN_SECONDS = 120.0
 
 
 def default_ask() -> Ask:
     """The notebook where this runs in one, else the terminal."""
     return ask_notebook if _kernel() is not None else ask_terminal
+
+
+def in_turn(ask: Ask, prompt: str, secret: bool) -> str:
+    """The answer to one prompt, put when no other of this process is open."""
+    if not _one_at_a_time.acquire(timeout=TURN_SECONDS):
+        raise AuthenticationRequired(
+            f"another question has been open for {TURN_SECONDS:.0f} s, so nobody was asked "
+            f"{prompt.strip()!r}"
+        )
+    try:
+        return ask(prompt, secret)
+    finally:
+        _one_at_a_time.release()
 
 
 def printable(text: str) -> str:
@@ -40,10 +87,9 @@ def ask_notebook(prompt: str, secret: bool) -> str:
     if kernel is None:
         raise AuthenticationRequired("this is not a notebook")
     try:
-        with _one_at_a_time:
-            # The kernel's own: `input` and `getpass` are diverted to it only while a cell runs
-            # in the main thread, and we may be in another one.
-            answer = kernel.getpass(prompt) if secret else kernel.raw_input(prompt)
+        # The kernel's own: `input` and `getpass` are diverted to it only while a cell runs
+        # in the main thread, and we may be in another one.
+        answer = kernel.getpass(prompt) if secret else kernel.raw_input(prompt)
     # The class lives in ipykernel, which we must not import: StdinNotImplementedError.
     except RuntimeError as error:
         raise AuthenticationRequired(
@@ -62,7 +108,7 @@ def _kernel() -> Any:
 
 def ask_terminal(prompt: str, secret: bool) -> str:
     """Asks on the controlling terminal, whatever standard input and output are."""
-    with _one_at_a_time, _terminal(prompt) as descriptor:
+    with _terminal(prompt) as descriptor:
         shown = printable(prompt).encode("utf-8", "replace")
         if not secret:
             os.write(descriptor, shown)
@@ -98,12 +144,16 @@ def _no_echo(descriptor: int) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
     silent = termios.tcgetattr(descriptor)
     silent[3] &= ~termios.ECHO
-    # Flushing drops what was typed ahead: it was not meant for this prompt.
-    termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+    restore = partial(termios.tcsetattr, descriptor, termios.TCSAFLUSH, before)
+    # Who is interrupted while another thread asks may end the program: the shell would be mute.
+    atexit.register(restore)
     try:
+        # Flushing drops what was typed ahead: it was not meant for this prompt.
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+        restore()
+        atexit.unregister(restore)
 
 
 def _read_line(descriptor: int, prompt: str) -> str:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Union
 
@@ -26,6 +26,7 @@ from .auth import authenticate
 from .dialling import Proxy, dial, resolve, start_proxy
 from .execution import Completed, StdioPipe, answers, execute
 from .host_keys import algorithms_in_order, verify
+from .keys import Opened
 from .target import Target
 from .transport import Transport
 from .tunnel import Tunnel
@@ -116,7 +117,7 @@ class SshConnection:
             key = transport.get_remote_server_key()
             note.detail = f"{key.get_name()} {verify(target, key, way.host_keys, way.ask)}"
         with journey.stage("authenticate") as note:
-            note.detail = authenticate(transport, target, way.ask, way.deadline)
+            note.detail = authenticate(transport, target, way.ask, way.deadline, way.opened_keys)
         transport.set_keepalive(KEEPALIVE_SECONDS)
         return cls(target, transport, note.detail, way.beneath.pop_all())
 
@@ -200,6 +201,7 @@ class _Way:
     host_keys: str
     deadline: Deadline
     proxy: Proxy | None = None
+    opened_keys: Opened = field(default_factory=dict, repr=False)
 
     def to(self, target: Target, journey: Journey) -> _Stream:
         """A byte stream to the target's SSH port: direct, by proxy, or through jump hosts."""

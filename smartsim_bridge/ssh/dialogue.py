@@ -18,7 +18,7 @@ import paramiko
 from ..deadline import Deadline
 from .ask import printable
 
-__all__ = ["Dialogue", "HostSilent"]
+__all__ = ["Dialogue", "HostSilent", "TooManyRounds"]
 
 # The host's own limit is LoginGraceTime, 2 minutes as a rule; ours must not come first.
 PERSON_SECONDS = 3600.0
@@ -26,11 +26,19 @@ PERSON_SECONDS = 3600.0
 # A code that was typed at the last moment should still be of use.
 ANSWER_SECONDS = 5.0
 
+# A new password takes four or five.  A host that asks for ever would have a program answer
+# for ever, and one that asks nothing again and again would never be silent.
+MAX_ROUNDS = 20
+
 Questions = Sequence["tuple[str, bool]"]
 
 
 class HostSilent(Exception):
     """The host did not react to an answer in time."""
+
+
+class TooManyRounds(Exception):
+    """The host asks and asks, and neither lets us in nor refuses us."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +70,21 @@ class Dialogue:
     def run(self, deadline: Deadline) -> list[str]:
         """The methods still wanted, empty when logged in.
 
-        Raises what paramiko raises, what `answer` raises, and HostSilent; after the latter
-        two the connection is lost, since the host waits for an answer that will not come.
+        Raises what paramiko raises, what `answer` raises, HostSilent and TooManyRounds; after
+        the latter three the connection is lost, since the host waits for an answer that will
+        not come.
         """
         self._transport.auth_timeout = PERSON_SECONDS
         threading.Thread(target=self._attempt, name="ssh-login", daemon=True).start()
-        while True:
+        for _ in range(MAX_ROUNDS):
             event = self._next_event(deadline)
             if isinstance(event, Exception):
                 raise event
             if isinstance(event, list):
                 return event
             self._play(event)
+        self._transport.close()
+        raise TooManyRounds(f"{MAX_ROUNDS} rounds of questions")
 
     def _next_event(self, deadline: Deadline) -> _Event:
         seconds = max(deadline.left, ANSWER_SECONDS)

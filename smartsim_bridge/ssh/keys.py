@@ -1,6 +1,7 @@
 """The keys we can sign with: those of the agent and those in files, in ssh's order.
 
-A file is opened only when its turn comes, and its passphrase is asked for only then.
+A file is opened only when its turn comes, and its passphrase is asked for only then, once
+for all hosts on the way.
 Knows the local machine; whether a key is of use is the host's word, see `auth`.
 """
 
@@ -11,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import paramiko
@@ -19,13 +21,25 @@ from paramiko.agent import AgentSSH
 from .ask import Ask
 from .target import Target
 
-__all__ = ["Candidate", "KeyUnusable", "PassphraseNeeded", "candidates", "public_blob"]
+__all__ = [
+    "Candidate",
+    "KeyUnusable",
+    "Opened",
+    "PassphraseNeeded",
+    "PassphraseWrong",
+    "candidates",
+    "public_blob",
+]
 
 # A private key is a few kilobytes; a larger file is something else.
 MAX_KEY_FILE = 1 << 20
 
 # An agent that waits for a person to unlock it should not hold the list of its keys.
 AGENT_SECONDS = 5.0
+
+# Keys that were unlocked for this connect, by path: a jump host and the host behind it often
+# take the same one.  It must not outlive the connect, and holds no passphrase.
+Opened = dict[str, paramiko.PKey]
 
 _KEY_CLASSES = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
@@ -36,6 +50,10 @@ class KeyUnusable(Exception):
 
 class PassphraseNeeded(KeyUnusable):
     """... because nobody is there to tell its passphrase."""
+
+
+class PassphraseWrong(KeyUnusable):
+    """... because what a person typed does not open it."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,12 @@ class Candidate:
 
 
 @contextmanager
-def candidates(target: Target) -> Iterator[Iterator[Candidate]]:
+def candidates(target: Target, opened: Opened) -> Iterator[Iterator[Candidate]]:
     """The keys to try, in order: agent keys that the config names, the agent's others (unless
     IdentitiesOnly), then files.  The agent stays connected inside the block."""
     agent = _open_agent(target.identity_agent)
     try:
-        yield _in_order(target, agent.get_keys() if agent is not None else ())
+        yield _in_order(target, agent.get_keys() if agent is not None else (), opened)
     finally:
         if agent is not None:
             _close_agent(agent)
@@ -65,7 +83,9 @@ def public_blob(path: str) -> bytes | None:
     return _from_pub_file(f"{path}.pub") or _from_openssh_file(path)
 
 
-def _in_order(target: Target, held: tuple[paramiko.AgentKey, ...]) -> Iterator[Candidate]:
+def _in_order(
+    target: Target, held: tuple[paramiko.AgentKey, ...], opened: Opened
+) -> Iterator[Candidate]:
     named = {blob for blob in map(public_blob, target.identities) if blob is not None}
     by_agent = {key.asbytes(): key for key in held}
     for blob, key in by_agent.items():
@@ -76,25 +96,33 @@ def _in_order(target: Target, held: tuple[paramiko.AgentKey, ...]) -> Iterator[C
             yield _agent_candidate(key)
     for path in target.identities:
         if os.path.isfile(path) and public_blob(path) not in by_agent:
-            yield from _file_candidates(path)
+            yield from _file_candidates(path, opened)
 
 
 def _agent_candidate(key: paramiko.AgentKey) -> Candidate:
     return Candidate(f"agent key {key.comment}".strip(), key.asbytes(), False, lambda _ask: key)
 
 
-def _file_candidates(path: str) -> Iterator[Candidate]:
-    is_locked = _is_locked(path)
+def _file_candidates(path: str, opened: Opened) -> Iterator[Candidate]:
+    is_locked = path not in opened and _is_locked(path)
+
+    def load(ask: Ask | None) -> paramiko.PKey:
+        if path not in opened:
+            opened[path] = _load(path, ask, is_locked)
+        return opened[path]
+
     certificate = f"{path}-cert.pub"
     if os.path.isfile(certificate):
         yield Candidate(
-            certificate, None, is_locked, lambda ask: _load_with_certificate(path, ask, certificate)
+            certificate,
+            _from_pub_file(certificate),
+            is_locked,
+            lambda ask: _with_certificate(copy(load(ask)), certificate),
         )
-    yield Candidate(path, public_blob(path), is_locked, lambda ask: _load(path, ask))
+    yield Candidate(path, public_blob(path), is_locked and path not in opened, load)
 
 
-def _load_with_certificate(path: str, ask: Ask | None, certificate: str) -> paramiko.PKey:
-    key = _load(path, ask)
+def _with_certificate(key: paramiko.PKey, certificate: str) -> paramiko.PKey:
     try:
         key.load_certificate(certificate)
     except (paramiko.SSHException, ValueError, OSError) as error:
@@ -102,15 +130,18 @@ def _load_with_certificate(path: str, ask: Ask | None, certificate: str) -> para
     return key
 
 
-def _load(path: str, ask: Ask | None) -> paramiko.PKey:
-    if not _is_locked(path):
+def _load(path: str, ask: Ask | None, is_locked: bool) -> paramiko.PKey:
+    if not is_locked:
         return _read_private_key(path, None)
     if ask is None:
         raise PassphraseNeeded(f"{path} needs a passphrase")
     passphrase = ask(f"Enter passphrase for key '{path}': ", True)
     if not passphrase:
         raise KeyUnusable(f"no passphrase was given for {path}")
-    return _read_private_key(path, passphrase)
+    try:
+        return _read_private_key(path, passphrase)
+    except KeyUnusable as error:
+        raise PassphraseWrong(str(error)) from error
 
 
 def _is_locked(path: str) -> bool:

@@ -1,10 +1,12 @@
-"""paramiko's transport, with two of its habits mended.
+"""paramiko's transport, with three of its habits mended.
 
 Many threads use the channels of one connection.  paramiko builds a message while it holds
 the channel's lock and sends it after letting go, so the end of the input, or data, can
 leave after the CLOSE of the same channel (RFC 4254, 5.3: nothing may).  OpenSSH then ends
 the whole connection, with every other channel on it.  Here such a message is dropped: the
 channel is closed, and nobody at the other end could have taken it.
+
+And why a host ends the connection goes into paramiko's log; here it is kept for the error.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from typing import Any
 
 import paramiko
 
-__all__ = ["Transport"]
+from .ask import printable
+
+__all__ = ["Transport", "farewell"]
+
+MAX_FAREWELL = 500  # characters of it are shown
 
 # RFC 4254, 9: the messages that name a channel of the recipient right behind their number.
 _WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST = 93, 94, 95, 96, 97, 98
@@ -29,6 +35,7 @@ class Transport(paramiko.Transport):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         # The host's numbers of channels that we have closed, until it uses them again.
         self._closed_channels: set[int] = set()
+        self.farewell = ""
         super().__init__(*arguments, **keywords)
 
     @property
@@ -51,3 +58,12 @@ class Transport(paramiko.Transport):
         raw = message.get_remainder()
         self._closed_channels.discard(int.from_bytes(raw[4:8], "big"))
         super()._parse_channel_open_success(message)  # type: ignore[misc]
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()  # the reason as a number says less
+        self.farewell = printable(message.get_text())[:MAX_FAREWELL].strip()
+
+
+def farewell(transport: paramiko.Transport) -> str:
+    """What the host said when it ended the connection, if anything."""
+    return str(getattr(transport, "farewell", ""))

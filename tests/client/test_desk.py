@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
 from smartsim_bridge.client.desk import Desk
 from smartsim_bridge.client.portal import portal
 from smartsim_bridge.client.steps import in_thread
-from smartsim_bridge.errors import AuthenticationRequired
 from tests.support.waiting import wait_until
 
 
@@ -48,7 +48,7 @@ def test_an_interrupted_errand_interrupts_who_waits_and_is_refused_to_who_asked(
     def asking() -> None:
         try:
             desk.do(interrupted)
-        except AuthenticationRequired as fault:
+        except CancelledError as fault:
             refused.append(fault)
 
     async def ask() -> None:
@@ -57,5 +57,5 @@ def test_an_interrupted_errand_interrupts_who_waits_and_is_refused_to_who_asked(
     with pytest.raises(KeyboardInterrupt):
         portal().call(ask(), desk)
     wait_until(lambda: refused)
-    with pytest.raises(AuthenticationRequired):
+    with pytest.raises(CancelledError):
         desk.do(lambda: "too late")

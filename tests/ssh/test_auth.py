@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +16,8 @@ from smartsim_bridge.errors import AuthenticationFailed, AuthenticationRequired
 from smartsim_bridge.ssh.target import Target
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.sshd import Sshd, make_key
-from tests.support.users import User
+from tests.support.users import User, is_root, throwaway_user
+from tests.support.waiting import wait_until
 
 BY_ANSWER = ("PubkeyAuthentication no", "PasswordAuthentication yes")
 NO_DIALOGUE = "KbdInteractiveAuthentication no"
@@ -37,6 +41,16 @@ def password(head_user: User) -> str:
     if head_user.password is None:
         pytest.skip("a login with a known password needs root, who makes the user")
     return head_user.password
+
+
+@pytest.fixture
+def expired_user(needs_sshd: None) -> User:
+    """Who must choose a new password with the next login."""
+    if not is_root():
+        pytest.skip("making a user needs root")
+    user = throwaway_user("ssb_dave" + os.environ.get("PYTEST_XDIST_WORKER", ""))
+    subprocess.run(["chage", "-d", "0", user.name], check=True)
+    return user
 
 
 @pytest.fixture
@@ -204,21 +218,6 @@ def test_a_dialogue_logs_in(make_sshd: MakeSshd, connect: Connect, password: str
 
 
 @pytest.mark.parametrize("dialogue", [DIALOGUE, NO_DIALOGUE])
-def test_a_wrong_password_is_one_failed_attempt(
-    dialogue: str, make_sshd: MakeSshd, connect: Connect, password: str
-) -> None:
-    """Both ways are open in the first case; the refused answer is not tried on the other."""
-    running = make_sshd(*BY_ANSWER, dialogue)
-    person = Person("wrong")
-    with pytest.raises(AuthenticationFailed):
-        connect(running.target(), ask=person.ask)
-    assert len(person.prompts) == 1
-    log = running.wait_for_log("Connection closed by authenticating user")
-    failed = [line for line in log.splitlines() if line.startswith("Failed ")]
-    assert len(failed) == 1, log
-
-
-@pytest.mark.parametrize("dialogue", [DIALOGUE, NO_DIALOGUE])
 def test_nobody_to_ask_is_its_own_error(
     dialogue: str, make_sshd: MakeSshd, connect: Connect
 ) -> None:
@@ -249,6 +248,141 @@ def test_the_end_of_input_at_a_prompt_is_nobody_there(
 
     with pytest.raises(AuthenticationRequired, match="nobody answered"):
         connect(running.target(), ask=end)
+
+
+@dataclass
+class Attempts:
+    """What a host that watches its log for failures would count."""
+
+    connections: int
+    failed: int
+    accepted: int
+
+
+def attempts_in(running: Sshd, last: str) -> Attempts:
+    """Once all connections are over and the line `last`, too, has come through sshd's pipes."""
+    wait_until(lambda: not running.session_pids())
+    lines = running.wait_for_log(last).splitlines()
+    starts = ("Connection from ", r"Failed \S+ for ", r"Accepted \S+ for ")
+    counted = [sum(bool(re.match(start, line)) for line in lines) for start in starts]
+    return Attempts(counted[0], counted[1], counted[2])
+
+
+@pytest.mark.parametrize("answer", ["wrong", ""])
+@pytest.mark.parametrize("lines", [[DIALOGUE], [NO_DIALOGUE], [DIALOGUE, "MaxAuthTries 1"]])
+def test_a_wrong_password_is_one_failed_attempt(
+    answer: str, lines: list[str], make_sshd: MakeSshd, connect: Connect, password: str
+) -> None:
+    running = make_sshd(*BY_ANSWER, *lines)
+    person = Person(answer)
+    with pytest.raises(AuthenticationFailed) as caught:
+        connect(running.target(), ask=person.ask)
+    assert len(person.prompts) == 1
+    # Where both ways are open the refused answer is not tried on the other.
+    assert attempts_in(running, "Failed ") == Attempts(1, 1, 0)
+    if "MaxAuthTries 1" in lines:
+        assert "hung up: Too many authentication failures" in caught.value.what
+
+
+def test_a_prompt_that_nobody_can_answer_is_one_connection_without_a_failure(
+    make_sshd: MakeSshd, connect: Connect
+) -> None:
+    running = make_sshd(*BY_ANSWER, NO_DIALOGUE)
+    with pytest.raises(AuthenticationRequired, match="password"):
+        connect(running.target())
+    assert attempts_in(running, "[preauth]") == Attempts(1, 0, 0)
+
+
+def test_a_wrong_passphrase_is_no_failure_at_the_host(
+    make_sshd: MakeSshd, connect: Connect, tmp_path: Path
+) -> None:
+    """Nor is the password asked for: what was typed was wrong, and the person may type again."""
+    running = make_sshd("PasswordAuthentication yes", NO_DIALOGUE)
+    key = make_key(tmp_path / "locked", passphrase="sesame")
+    running.authorize(key)
+    person = Person("wrong")
+    with pytest.raises(AuthenticationFailed, match="wrong passphrase"):
+        connect(replace(running.target(), identities=(str(key),)), ask=person.ask)
+    assert len(person.prompts) == 1
+    assert attempts_in(running, "[preauth]") == Attempts(1, 0, 0)
+
+
+def test_a_passphrase_that_is_left_out_leaves_the_password(
+    make_sshd: MakeSshd, connect: Connect, tmp_path: Path
+) -> None:
+    running = make_sshd("PasswordAuthentication yes", NO_DIALOGUE)
+    key = make_key(tmp_path / "locked", passphrase="sesame")
+    running.authorize(key)
+    person = Person("")
+    with pytest.raises(AuthenticationFailed):
+        connect(replace(running.target(), identities=(str(key),)), ask=person.ask)
+    assert [prompt.split()[0] for prompt, _ in person.prompts] == [
+        "Enter",
+        f"{running.user.name}@head's",
+    ]
+
+
+def test_where_nobody_can_unlock_one_key_another_logs_in(
+    sshd: Sshd, connect: Connect, locked: Path
+) -> None:
+    def nobody(_prompt: str, _secret: bool) -> str:
+        raise AuthenticationRequired("there is no terminal")
+
+    target = replace(sshd.target(), identities=(str(locked), str(sshd.identity)))
+    connection = connect(target, ask=nobody)
+    assert connection.login == f"publickey {sshd.identity}"
+
+
+def test_an_answer_after_the_hosts_grace_time_says_so(
+    make_sshd: MakeSshd, connect: Connect, password: str
+) -> None:
+    running = make_sshd(*BY_ANSWER, DIALOGUE, "LoginGraceTime 1")
+
+    def slow(_prompt: str, _secret: bool) -> str:
+        wait_until(lambda: not running.session_pids())  # it says nothing in its log
+        return password
+
+    with pytest.raises(AuthenticationFailed, match="hung up") as caught:
+        connect(running.target(), ask=slow)
+    assert re.search(r"Password:' was answered after \d+ s", caught.value.what)
+    assert "LoginGraceTime" in caught.value.advice
+
+
+def test_a_password_after_the_hosts_grace_time_says_so(
+    make_sshd: MakeSshd, connect: Connect, password: str
+) -> None:
+    running = make_sshd(*BY_ANSWER, NO_DIALOGUE, "LoginGraceTime 1")
+
+    def slow(_prompt: str, _secret: bool) -> str:
+        wait_until(lambda: not running.session_pids())  # it says nothing in its log
+        return password
+
+    with pytest.raises(AuthenticationFailed, match="hung up") as caught:
+        connect(running.target(), ask=slow)
+    assert "LoginGraceTime" in caught.value.advice
+
+
+@pytest.mark.root
+def test_a_new_password_that_the_host_wants_is_the_persons_to_type(
+    make_sshd: MakeSshd, connect: Connect, expired_user: User
+) -> None:
+    running = make_sshd(*BY_ANSWER, DIALOGUE, user=expired_user)
+    fresh = secrets.token_urlsafe(18)
+    old = {"Password": expired_user.password or "", "Current": expired_user.password or ""}
+    asked: list[str] = []
+
+    def ask(prompt: str, secret: bool) -> str:
+        assert secret
+        asked.append(re.split(r"\n|\) ", prompt)[-1].split()[0].rstrip(":"))
+        return old.get(asked[-1], fresh)
+
+    with connect(running.target(), ask=ask) as connection:
+        assert connection.login == "keyboard-interactive"
+    assert asked == ["Password", "Current", "New", "Retype"]
+    assert attempts_in(running, "Accepted keyboard") == Attempts(1, 0, 1)
+    old["Password"] = fresh
+    connect(running.target(), ask=ask)
+    assert len(asked) == 5
 
 
 # --- several in a row ---------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from types import FrameType
 
 import paramiko
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import AuthenticationFailed, AuthenticationRequired, SshFailed
 from smartsim_bridge.ssh import auth, dialogue
+from smartsim_bridge.ssh.ask import Unattended
 from smartsim_bridge.ssh.auth import authenticate
 from smartsim_bridge.ssh.dialogue import Dialogue
 from smartsim_bridge.ssh.target import Target
@@ -57,6 +60,23 @@ def test_every_prompt_of_every_round_is_asked_and_named() -> None:
         ("(me@head) Shown: ", False),
         ("(me@head) Code: ", False),
     ]
+
+
+def test_what_the_host_said_before_stands_above_the_first_prompt_only() -> None:
+    rounds = [("", "", [("PIN: ", False)]), ("", "", [("Code: ", True)])]
+    person = Person("sesame", "123456")
+    log_in(FakeHost(rounds=rounds, banner="Use your \x1b[31mblue token.\n\n"), person)
+    assert [prompt for prompt, _ in person.prompts] == [
+        "Use your ?[31mblue token.\n(me@head) PIN: ",
+        "(me@head) Code: ",
+    ]
+
+
+def test_a_banner_without_end_hides_no_prompt() -> None:
+    person = Person("sesame")
+    log_in(FakeHost("password", banner="x" * 30000), person)
+    assert person.prompts[0][0].endswith("x\nme@head's password: ")
+    assert len(person.prompts[0][0]) < 2 * auth.MAX_BANNER
 
 
 def test_questions_are_asked_from_the_callers_thread() -> None:
@@ -111,6 +131,65 @@ def test_a_host_that_wants_one_step_more_for_ever_is_left() -> None:
     with pytest.raises(AuthenticationFailed):
         log_in(FakeHost("password", wants_more=True), person)
     assert len(person.prompts) == auth.MAX_STEPS
+
+
+@pytest.mark.parametrize("questions", [[], [("Once more: ", False)]])
+def test_a_dialogue_that_never_ends_is_left(questions: list[tuple[str, bool]]) -> None:
+    host = FakeHost(rounds=[("", "", questions)], is_endless=True)
+    person = Person(*["sesame"] * 100)
+    with pytest.raises(AuthenticationFailed, match="20 rounds of questions"):
+        log_in(host, person)
+    assert len(person.prompts) == (dialogue.MAX_ROUNDS if questions else 0)
+    assert host.attempts == ["keyboard-interactive"]
+
+
+def test_a_host_that_wants_a_new_password_gets_no_second_copy_of_the_old_one() -> None:
+    host, person = FakeHost("password", wants_new_password=True), Person("sesame", "sesame")
+    with pytest.raises(AuthenticationFailed, match="wants another password") as caught:
+        log_in(host, person)
+    assert "ssh once" in caught.value.advice
+    assert len(person.prompts) == len(host.attempts) == 1
+
+
+def test_an_empty_answer_is_an_answer() -> None:
+    host, person = FakeHost(rounds=ONE), Person("", "sesame")
+    with pytest.raises(AuthenticationFailed):
+        log_in(host, person)
+    assert host.answers == [[""]]
+    assert len(person.prompts) == 1
+
+
+@pytest.mark.parametrize("methods", ["password", "keyboard-interactive"])
+def test_an_answer_is_kept_nowhere(methods: str) -> None:
+    host = FakeHost(methods, rounds=ONE)
+    secret = "".join(["ses", "ame"])  # an object of its own, to which all who know it refer
+    answers = [secret]
+    with transport_to(host) as transport:
+        authenticate(transport, TARGET, lambda _prompt, _secret: answers.pop(), Deadline(10))
+        assert transport.is_authenticated()
+        others = [one for one in gc.get_referrers(secret) if not isinstance(one, FrameType)]
+        assert others == []
+
+
+# --- unasked ------------------------------------------------------------------------------
+
+NOBODY = Unattended("The link was lost", "Call bridge.reconnect().")
+
+
+@pytest.mark.parametrize("methods", ["keyboard-interactive,password", "password"])
+def test_an_unattended_login_begins_nothing_that_needs_a_person(methods: str) -> None:
+    """A dialogue that is begun may ring a phone, again with each attempt."""
+    host = FakeHost(methods, rounds=[("", "Approve it on your phone.", [])])
+    with transport_to(host) as transport, pytest.raises(AuthenticationRequired) as it:
+        authenticate(transport, TARGET, NOBODY, Deadline(10))
+    assert host.attempts == []
+    assert it.value.what == f"The link was lost: the host takes {methods.replace(',', ', ')}"
+    assert (it.value.host, it.value.advice) == (TARGET.destination, NOBODY.advice)
+
+
+def test_an_unattended_question_is_refused() -> None:
+    with pytest.raises(AuthenticationRequired, match=r"it asks 'Continue\?'"):
+        NOBODY("Continue? ", False)
 
 
 def test_a_host_that_wants_nothing_lets_in() -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from smartsim_bridge.ssh.keys import KeyUnusable, PassphraseNeeded, candidates, public_blob
+from smartsim_bridge.ssh.keys import (
+    KeyUnusable,
+    Opened,
+    PassphraseNeeded,
+    PassphraseWrong,
+    candidates,
+    public_blob,
+)
 from smartsim_bridge.ssh.target import Target
 from tests.support.sshd import make_key
 
@@ -21,7 +28,7 @@ def target(*identities: Path) -> Target:
 
 
 def labels(*identities: Path) -> list[str]:
-    with candidates(target(*identities)) as found:
+    with candidates(target(*identities), {}) as found:
         return [candidate.label for candidate in found]
 
 
@@ -50,16 +57,35 @@ def test_a_locked_key_opens_with_its_passphrase_only(
     kind: str, options: list[str], tmp_path: Path
 ) -> None:
     key = make_key(tmp_path / "key", kind, "sesame", options=options)
-    with candidates(target(key)) as found:
+    with candidates(target(key), {}) as found:
         [candidate] = found
     assert candidate.is_locked
-    assert candidate.load(lambda _prompt, _secret: "sesame").can_sign()
-    with pytest.raises(KeyUnusable, match="wrong passphrase"):
+    with pytest.raises(PassphraseWrong, match="wrong passphrase"):
         candidate.load(lambda _prompt, _secret: "wrong")
     with pytest.raises(KeyUnusable, match="no passphrase was given"):
         candidate.load(lambda _prompt, _secret: "")
     with pytest.raises(PassphraseNeeded):
         candidate.load(None)
+    assert candidate.load(lambda _prompt, _secret: "sesame").can_sign()
+
+
+def test_a_key_that_was_opened_on_the_way_is_not_asked_about_again(tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key", passphrase="sesame")
+    _certify(tmp_path, key)
+    prompts: list[str] = []
+
+    def ask(prompt: str, _secret: bool) -> str:
+        prompts.append(prompt)
+        return "sesame"
+
+    opened: Opened = {}
+    for _hop in range(2):
+        with candidates(target(key), opened) as found:
+            certified, plain = (candidate.load(ask) for candidate in found)
+        assert certified.public_blob is not None
+        assert plain.public_blob is None
+    assert len(prompts) == 1
+    assert "sesame" not in repr(opened)
 
 
 def test_missing_files_are_passed_over_and_others_keep_their_order(tmp_path: Path) -> None:
@@ -71,7 +97,7 @@ def test_missing_files_are_passed_over_and_others_keep_their_order(tmp_path: Pat
 def test_a_file_that_is_no_key_says_so_when_its_turn_comes(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
-    with candidates(target(path)) as found:
+    with candidates(target(path), {}) as found:
         [candidate] = found
     assert not candidate.is_locked
     with pytest.raises(KeyUnusable, match=str(path)):
@@ -79,20 +105,25 @@ def test_a_file_that_is_no_key_says_so_when_its_turn_comes(content: bytes, tmp_p
 
 
 def test_a_certificate_goes_before_its_key(tmp_path: Path) -> None:
-    authority, key = make_key(tmp_path / "ca"), make_key(tmp_path / "key")
-    command = ["ssh-keygen", "-q", "-s", str(authority), "-I", "id", "-n", "me", f"{key}.pub"]
-    subprocess.run(command, check=True, capture_output=True)
+    key = make_key(tmp_path / "key")
+    _certify(tmp_path, key)
     assert labels(key) == [f"{key}-cert.pub", str(key)]
-    with candidates(target(key)) as found:
+    with candidates(target(key), {}) as found:
         public = next(found).load(None).public_blob
     assert public is not None
     assert public.key_type == "ssh-ed25519-cert-v01@openssh.com"
 
 
+def _certify(tmp_path: Path, key: Path) -> None:
+    authority = make_key(tmp_path / "ca")
+    command = ["ssh-keygen", "-q", "-s", str(authority), "-I", "id", "-n", "me", f"{key}.pub"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_a_broken_certificate_leaves_the_key(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
     Path(f"{key}-cert.pub").write_text("nonsense\n")
-    with candidates(target(key)) as found:
+    with candidates(target(key), {}) as found:
         first, second = found
     with pytest.raises(KeyUnusable, match="no certificate"):
         first.load(None)
@@ -101,5 +132,5 @@ def test_a_broken_certificate_leaves_the_key(tmp_path: Path) -> None:
 
 def test_candidates_show_no_secret(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
-    with candidates(target(key)) as found:
+    with candidates(target(key), {}) as found:
         assert "PRIVATE" not in repr(list(found))

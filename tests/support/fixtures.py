@@ -44,6 +44,7 @@ class MakeSshd(Protocol):
         *config: str,
         host_key_types: Sequence[str] = HOST_KEY_TYPES,
         environment: Mapping[str, str] | None = None,
+        user: User | None = None,
     ) -> Sshd: ...
 
 
@@ -94,9 +95,10 @@ def make_sshd(head_user: User) -> Iterator[MakeSshd]:
             *config: str,
             host_key_types: Sequence[str] = HOST_KEY_TYPES,
             environment: Mapping[str, str] | None = None,
+            user: User | None = None,
         ) -> Sshd:
             running = Sshd(
-                head_user, config, host_key_types=host_key_types, environment=environment
+                user or head_user, config, host_key_types=host_key_types, environment=environment
             )
             return stack.enter_context(running)
 
