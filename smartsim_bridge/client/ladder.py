@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..deadline import Deadline
 from ..errors import (
     BootstrapFailed,
+    CommandServerError,
     NobodyListening,
     NoServer,
     PeerSilent,
@@ -140,7 +141,7 @@ class _Climber:
         elif held is None and self._settings.autostart:
             held = await self._start_here()
         if held is None:
-            raise self.attempts.verdict()
+            raise self._verdict()
         transport, talk = held
         return Ascent(
             talk,
@@ -153,6 +154,16 @@ class _Climber:
             self._found,
             self._others(talk),
         )
+
+    def _verdict(self) -> CommandServerError:
+        fault = self.attempts.verdict()
+        others = [one.beacon for one in self._seen if one.is_fresh and not one.is_alive_here]
+        if isinstance(fault, NoServer) and others:
+            hosts = ", ".join(f"{one.host} (pid {one.pid})" for one in others)
+            advice = "Name the head that you mean, or pass autostart=True for one here."
+            what = f"{fault.what}; servers of yours run on {hosts}"
+            return NoServer(what, host=fault.host, step=fault.step, advice=advice)
+        return fault
 
     # --- without SSH
 

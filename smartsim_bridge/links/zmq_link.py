@@ -138,7 +138,7 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
     link.cut(LinkLost("The handshake failed"))
     if isinstance(fault, ClientKeyRefused):
         raise ClientKeyRefused(fault.what, host=endpoint, step="handshake")
-    raise await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, timeout))
+    raise await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, timeout / 2))
 
 
 def _dial(endpoint: str, credentials: Credentials, timeout: float) -> tuple[Any, Any]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +75,52 @@ def test_a_pipe_does_not_block(servers: Path) -> None:
 def test_the_beacon_of_another_user_is_passed_over(servers: Path) -> None:
     leave(servers, beacon(uid=os.getuid() + 1))
     assert list(sightings(str(servers.parent))) == []
+
+
+def test_a_file_that_goes_stale_while_it_is_read_is_passed_over(
+    servers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(servers, beacon())
+
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as home:
+        home.setattr("os.fstat", stale)
+        seen = list(sightings(str(servers.parent)))
+    assert seen == []
+
+
+def test_a_server_that_had_to_go_elsewhere_is_seen(
+    servers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartsim_bridge.client.beacons.ELSEWHERE", (str(tmp_path / "var"),))
+    there = tmp_path / "var" / f"smartsim-bridge-{os.getuid()}" / "servers"
+    there.mkdir(parents=True)
+    mine, another = (
+        beacon(host=name, instead_of=str(place))
+        for name, place in (("login1", servers.parent), ("login2", "/other"))
+    )
+    leave(there, mine, "mine")
+    leave(there, another, "another")
+    assert [one.beacon for one in sightings(str(servers.parent))] == [mine]
+
+
+def test_a_heartbeat_of_a_minute_ago_is_fresh_and_one_of_an_hour_ago_is_not(servers: Path) -> None:
+    path, now = leave(servers, beacon()), time.time()
+    for age, is_fresh in ((60, True), (3600, False), (-3600, True)):
+        os.utime(path, (now - age, now - age))
+        (found,) = sightings(str(servers.parent))
+        assert found.is_fresh is is_fresh
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"), [("login", True), ("login.site", True), ("LOGIN", True), ("log", False)]
+)
+def test_a_beacon_is_known_by_the_alias_that_led_its_starter_there(
+    name: str, matches: bool
+) -> None:
+    assert host_matches(beacon(known_as=("login",)), name) is matches
 
 
 def test_a_process_that_is_there_is_alive(servers: Path) -> None:

@@ -93,6 +93,23 @@ def test_several_faults_are_all_told(near_home: Path, monkeypatch: pytest.Monkey
     assert "127.0.0.1:1" in str(fault)
 
 
+def test_where_none_runs_here_a_server_on_another_head_is_named(
+    near_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = near_home / "state" / "servers"
+    servers.mkdir(parents=True)
+    (servers / "a.json").write_text(beacon(host="login3", pid=99).to_json(), encoding="utf-8")
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(near_home / "state"))
+
+    fault = fault_of()
+    assert type(fault) is errors.NoServer
+    assert "servers of yours run on login3 (pid 99)" in fault.what
+    assert "Name the head" in fault.advice
+
+    os.utime(servers / "a.json", (1000, 1000))
+    assert "login3" not in fault_of().what
+
+
 @pytest.mark.parametrize(
     ("peer", "expected"),
     [(http_peer, errors.NotCommandServer), (silent_peer, errors.PeerSilent)],

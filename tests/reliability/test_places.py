@@ -318,6 +318,41 @@ def test_newcomer_over_stdio_is_served_or_told_that_the_socket_vanished(
     wait_until(lambda: head.server_pids() == [], 20)
 
 
+_NO_LOCKS_IN_THE_HOME = """
+import errno, fcntl, os, sys
+home, real = os.environ["HOME"] + os.sep, fcntl.flock
+def flock(file, operation):
+    descriptor = file if isinstance(file, int) else file.fileno()
+    if os.readlink(f"/proc/self/fd/{descriptor}").startswith(home):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    return real(file, operation)
+fcntl.flock = fcntl.lockf = flock
+with open(home + "patched", "w") as file:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as refused:
+        file.write(str(refused.errno))
+"""
+
+
+def test_a_home_without_locks_does_not_matter(tmp_path: Path) -> None:
+    """As NFS without a lock daemon: locks are taken on the node's own disk only."""
+    home, lib = tmp_path / "home", tmp_path / "lib"
+    home.mkdir()
+    lib.mkdir()
+    (lib / "sitecustomize.py").write_text(_NO_LOCKS_IN_THE_HOME, encoding="utf-8")
+    fleet = Fleet(home / "state")
+    fleet.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(lib), *sys.path]))
+    try:
+        beacon, _ = fleet.start()
+        assert (home / "patched").read_text() == str(errno.ENOLCK)
+        assert is_running(beacon)
+        assert [one.pid for one in servers_in(fleet.state)] == [beacon.pid]
+        assert fleet.start()[0] == beacon  # a second one finds it
+    finally:
+        fleet.close()
+
+
 # --- processes that hold much -------------------------------------------------------------
 
 _MANY_FILES = """

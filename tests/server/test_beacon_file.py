@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -229,3 +230,54 @@ def test_odd_process_name_does_not_confuse(tmp_path: Path) -> None:
 def test_host_and_boot_have_names() -> None:
     assert host_name() == socket.gethostname()
     assert boot_id() == boot_id()
+
+
+def test_what_was_left_before_the_boot_is_removed_and_nothing_else(
+    places: Places, file: BeaconFile
+) -> None:
+    kept = [
+        BeaconFile(places, "login2", "0ld"),
+        BeaconFile(places, "login1-x", "0ld"),
+        BeaconFile(places, "stranger", "0ld"),
+    ]
+    kept[0].write(replace(BEACON, host="login2", boot_id="0ld"), KEYS)
+    kept[1].write(replace(BEACON, host="login1-x", boot_id="0ld"), KEYS)
+    kept[2].write(replace(BEACON, uid=os.getuid() + 1, boot_id="0ld"), KEYS)
+    (Path(places.servers) / "login1-x.json").write_text("garbage", encoding="utf-8")
+    file.write(BEACON, KEYS)
+    before = files(places)
+    BeaconFile(places, "login1", "0ld").write(replace(BEACON, boot_id="0ld"), KEYS)
+    assert len(files(places)) == len(before) + 2
+
+    file.clean()
+
+    assert files(places) == before
+
+
+def test_two_heads_leave_each_others_beacons_alone(places: Places) -> None:
+    heads = {name: BeaconFile(places, name, "b00t") for name in ("login1", "login2", "login")}
+    beacons = {name: replace(BEACON, host=name) for name in heads}
+    for name, file in heads.items():
+        file.write(beacons[name], KEYS)
+    for _ in range(50):
+        for name, file in heads.items():
+            file.clean()
+            assert file.touch(beacons[name], KEYS)
+    heads["login"].remove(os.getpid())
+    assert heads["login"].read() is None
+    assert heads["login1"].read() == (beacons["login1"], KEYS)
+    assert heads["login2"].read() == (beacons["login2"], KEYS)
+
+
+def test_a_beacon_that_the_home_cannot_read_any_more_is_none(
+    places: Places, file: BeaconFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write(BEACON, KEYS)
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("builtins.open", stale)
+    assert file.read() is None
+    assert not file.touch(BEACON, KEYS)
+    file.clean()
