@@ -25,6 +25,7 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   |   +-- CommandsForbidden
     |   +-- NoUsablePython
     |   +-- UploadFailed
+    |   +-- ProvisionFailed
     |   +-- LaunchFailed
     +-- HandshakeFailed               something answered, but it is not our server
     |   +-- NobodyListening
@@ -95,6 +96,7 @@ __all__ = [
     "PlaintextPeer",
     "PortTaken",
     "ProbeFailed",
+    "ProvisionFailed",
     "RequestRefused",
     "ServerAlreadyRuns",
     "ServerElsewhere",
@@ -258,6 +260,11 @@ class NoUsablePython(BootstrapFailed):
 class UploadFailed(BootstrapFailed):
     """The file could not be written on the head: check quota and permissions of the home
     directory."""
+
+
+class ProvisionFailed(BootstrapFailed):
+    """The head's Python has no pyzmq, and none could be brought: transport="auto" or "stdio"
+    works without."""
 
 
 class LaunchFailed(BootstrapFailed):

@@ -123,6 +123,11 @@ class Settings:
         return state_directory(self.home, self.state_dir)
 
     @property
+    def cache_directory(self) -> str:
+        """Where what was fetched is kept; whoever removes it loses nothing but time."""
+        return platformdirs.user_cache_dir("smartsim-bridge")
+
+    @property
     def runtime_directory(self) -> str:
         """Where this process may make a private directory for its sockets."""
         # Without a usable one platformdirs would warn, and guess a place that the next

@@ -1,4 +1,4 @@
-"""Finds the user's server on a head, or puts one there: probe, plan, upload, launch.
+"""Finds the user's server on a head, or puts one there: probe, plan, upload, provide, launch.
 
 The only room that knows the order.  It may be called at any time and by any number of
 clients at once: the far half is stored atomically under a name of its own, and the server
@@ -7,22 +7,45 @@ itself sees to it that there is one.  Used by `client`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..deadline import Deadline
-from ..errors import LaunchFailed
+from ..errors import LaunchFailed, ProvisionFailed
 from ..protocol.beacon import Beacon, Credentials
 from ..stages import Journey
 from .artifact import Artifact, build
 from .facts import Facts
 from .host import Host
 from .launch import launch
-from .plan import Elsewhere, LookAgain, Start, Use, Wish, in_next_directory, plan, stored_at
+from .plan import (
+    Elsewhere,
+    LookAgain,
+    Provide,
+    Start,
+    Use,
+    Wish,
+    in_next_directory,
+    plan,
+    stored_at,
+)
 from .probe import probe
+from .provision import provide
 from .shell import Shell
 from .upload import upload
 
-__all__ = ["Found", "ensure_server", "find_server"]
+__all__ = ["Found", "Provision", "ensure_server", "find_server"]
+
+
+@dataclass(frozen=True)
+class Provision:
+    """That a Python without pyzmq is to get one.
+
+    cache     the directory here for what was fetched
+    is_vital  whether a server without it would be of no use
+    """
+
+    cache: str
+    is_vital: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,8 @@ class Found:
     """A server that runs.  `started` tells whether it is this very call that started it.
 
     It may run on another head than `facts` are about: then `elsewhere` holds it, and whichever
-    others would do as well, and nobody has tried whether they can be reached.
+    others would do as well, and nobody has tried whether they can be reached.  `unprovided` is
+    why pyzmq was wanted and could not be brought.
     """
 
     beacon: Beacon
@@ -38,6 +62,7 @@ class Found:
     started: bool
     facts: Facts = field(repr=False)
     elsewhere: tuple[Use, ...] = ()
+    unprovided: ProvisionFailed | None = None
 
 
 def ensure_server(
@@ -48,6 +73,7 @@ def ensure_server(
     prelude: str | None = None,
     state_dir: str | None = None,
     port: int | None = None,
+    provision: Provision | None = None,
     sought: tuple[str, int] | None = None,
     alone: bool = False,
     deadline: Deadline,
@@ -59,8 +85,8 @@ def ensure_server(
     on another one is found as well, unless `alone` forbids it.  `sought` (host, pid) is the
     server that comes before all others.
 
-    Raises ProbeFailed, NoServer, NoUsablePython, UploadFailed or LaunchFailed, and what
-    `host.open_stdio` raises.
+    Raises ProbeFailed, NoServer, NoUsablePython, UploadFailed, ProvisionFailed (if that is
+    vital: no server was started then) or LaunchFailed, and what `host.open_stdio` raises.
     """
     artifact = build()
     wish = Wish(
@@ -69,12 +95,13 @@ def ensure_server(
         autostart=autostart,
         python=python or "",
         port=port or 0,
+        provision=provision is not None,
         names=host.target.names,
         sought=sought,
         alone=alone,
     )
     with Shell(host, prelude=prelude or "", deadline=deadline) as shell:
-        errand = _Errand(shell, artifact, wish, state_dir or "", journey)
+        errand = _Errand(shell, artifact, wish, state_dir or "", provision, deadline, journey)
         facts, decided = errand.decide()
         if isinstance(decided, Use):
             return Found(decided.beacon, decided.credentials, started=False, facts=facts)
@@ -111,6 +138,8 @@ class _Errand:
     artifact: Artifact
     wish: Wish
     state_dir: str
+    provision: Provision | None
+    deadline: Deadline
     journey: Journey
 
     def decide(self) -> tuple[Facts, Use | Elsewhere | Start]:
@@ -134,10 +163,13 @@ class _Errand:
         )
 
     def start(self, decided: Start, facts: Facts) -> Found:
+        unprovided = None
         while True:
             if decided.upload is not None:
                 path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
                 decided = stored_at(decided, path, facts)
+            if decided.provide is not None and self.provision is not None:
+                decided, unprovided = self.provide(decided, decided.provide, self.provision)
             try:
                 beacon, credentials, started = launch(
                     self.shell, decided.launch, journey=self.journey
@@ -149,4 +181,24 @@ class _Errand:
                     raise
                 decided = following
             else:
-                return Found(beacon, credentials, started=started, facts=facts)
+                return Found(beacon, credentials, started, facts, unprovided=unprovided)
+
+    def provide(
+        self, decided: Start, step: Provide, provision: Provision
+    ) -> tuple[Start, ProvisionFailed | None]:
+        """The rest of it, and why the server has to do without."""
+        rest = replace(decided, provide=None)
+        try:
+            site = provide(
+                self.shell,
+                step,
+                decided.launch.path,
+                cache=provision.cache,
+                deadline=self.deadline,
+                journey=self.journey,
+            )
+        except ProvisionFailed as failed:
+            if provision.is_vital:
+                raise
+            return rest, failed
+        return replace(rest, launch=replace(rest.launch, site=site)), None

@@ -44,6 +44,8 @@ def _arguments(step: Launch, nonce: str) -> list[str]:
         arguments += ["--known-as", name]
     if step.instead_of:
         arguments += ["--instead-of", step.instead_of]
+    if step.site:  # not through PYTHONPATH, which every command would inherit
+        arguments += ["--site", step.site]
     return [*arguments, "--port", str(step.port), "--state-dir", step.state_dir]
 
 

@@ -17,16 +17,19 @@ from ..errors import NoServer, NoUsablePython
 from ..protocol.beacon import Beacon, Credentials
 from .facts import BeaconFound, Facts, PythonFound
 from .neighbours import alias_names, means_this_host, neighbours
+from .wheel_tags import tags_for
 
 __all__ = [
     "Elsewhere",
     "Launch",
     "LookAgain",
     "Plan",
+    "Provide",
     "Start",
     "Upload",
     "Use",
     "Wish",
+    "directories",
     "in_next_directory",
     "listen_addresses",
     "plan",
@@ -49,6 +52,7 @@ class Wish:
     autostart: bool = True
     python: str = ""
     port: int = 0  # 0: any free one
+    provision: bool = False  # whether a Python without pyzmq is to get one
     names: tuple[str, ...] = ()  # of the target; none: it can be no other host than this one
     sought: tuple[str, int] | None = None  # host and pid of the server that a session is with
     alone: bool = False  # no other head can be reached from this one
@@ -84,10 +88,19 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Provide:
+    """Put a pyzmq for `python` into the first of `directories` where it works."""
+
+    python: PythonFound
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Launch:
     """Start the far half at `path` and wait for its ready line.
 
-    An upload may end elsewhere than planned; then `path` and `state_dir` follow it.
+    An upload may end elsewhere than planned; then `path` and `state_dir` follow it.  `site` is
+    where pyzmq lies, if the Python has none of its own.
     """
 
     python: str
@@ -97,15 +110,18 @@ class Launch:
     state_dir: str
     instead_of: str = ""  # the state directory that could not be written
     known_as: tuple[str, ...] = ()  # further names of this host
+    site: str = ""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Steps in their order; `upload` is None where this version lies there already."""
+    """Steps in their order; `upload` is None where this version lies there already, `provide`
+    where pyzmq does, or is not wanted."""
 
     upload: Upload | None
     launch: Launch
     python: PythonFound
+    provide: Provide | None = None
 
 
 Plan = Union[Use, Elsewhere, LookAgain, Start]
@@ -207,11 +223,25 @@ def _no_server(facts: Facts, wish: Wish, leftovers: list[str]) -> NoServer:
 
 
 def _choose_python(facts: Facts, wish: Wish) -> PythonFound:
-    """The first that can do everything, else the first that can serve its unix socket."""
+    """The first that can do everything, else the first that can serve its unix socket.
+
+    Among those, where pyzmq is to be brought, the first that a wheel can fit.
+    """
     usable = [python for python in facts.pythons if python.version >= OLDEST_PYTHON]
     if not usable:
         raise _no_python(facts, wish)
-    return next((python for python in usable if python.zmq), usable[0])
+    able = [python for python in usable if python.zmq]
+    if not able and wish.provision:
+        able = [python for python in usable if _fits_a_wheel(python)]
+    return (able or usable)[0]
+
+
+def _fits_a_wheel(python: PythonFound) -> bool:
+    try:
+        tags_for(python.build)
+    except ValueError:
+        return False
+    return True
 
 
 def _no_python(facts: Facts, wish: Wish) -> NoUsablePython:
@@ -229,27 +259,29 @@ def _no_python(facts: Facts, wish: Wish) -> NoUsablePython:
 
 
 def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
-    directories = _directories(facts)
-    path = f"{directories[0]}/far/{wish.artifact}"
+    places = directories(facts)
+    path = f"{places[0]}/far/{wish.artifact}"
     is_there = path in facts.artifacts
     launch = Launch(
         python=python.path,
         path=path,
         addresses=listen_addresses(facts.ssh_connection),
         port=wish.port,
-        state_dir=directories[0],
-        instead_of=_instead_of(directories[0], facts),
+        state_dir=places[0],
+        instead_of=_instead_of(places[0], facts),
         known_as=alias_names(wish.names, facts.host),
+        site=python.site,
     )
-    upload = None if is_there else Upload(python.path, wish.artifact, directories)
-    return Start(upload, launch, python)
+    upload = None if is_there else Upload(python.path, wish.artifact, places)
+    provide = Provide(python, places) if wish.provision and not python.zmq else None
+    return Start(upload, launch, python, provide)
 
 
 def in_next_directory(start: Start, facts: Facts) -> Start | None:
     """The same, with the state where it goes when its directory takes nothing; None: nowhere."""
-    directories = _directories(facts)
+    places = directories(facts)
     try:
-        rest = directories[directories.index(start.launch.state_dir) + 1 :]
+        rest = places[places.index(start.launch.state_dir) + 1 :]
     except ValueError:
         rest = ()
     if not rest:
@@ -276,7 +308,7 @@ def _instead_of(state_dir: str, facts: Facts) -> str:
     return "" if state_dir == facts.state_dir else facts.state_dir
 
 
-def _directories(facts: Facts) -> tuple[str, ...]:
+def directories(facts: Facts) -> tuple[str, ...]:
     """Where state may lie, best first: a home can be full, read-only or not there."""
     elsewhere = tuple(f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE)
     return (facts.state_dir, *elsewhere) if facts.state_writable else elsewhere

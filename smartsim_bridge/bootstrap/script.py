@@ -9,6 +9,7 @@ Pure but for reading the files of this package; used by `shell` and the steps.
 
 from __future__ import annotations
 
+import base64
 import functools
 import shlex
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ __all__ = [
     "assignments",
     "greeting",
     "on_one_line",
+    "printing",
     "quote",
     "subshell",
     "text_of",
@@ -29,6 +31,8 @@ __all__ = [
 
 # What the host is asked to execute.  It must stay one word of safe characters.
 COMMAND = "/bin/sh"
+# Characters per `printf`: where it is a program after all, one argument may have 128 KiB.
+PIECE = 64 * 1024
 
 # A start-up file that asks something reads our script for an answer.  It gets these lines, and
 # the first question sees how many are missing.
@@ -60,6 +64,14 @@ def assignments(**values: str) -> str:
 def text_of(name: str) -> str:
     """A file of this package, as it is sent."""
     return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def printing(content: bytes, function: str) -> str:
+    """Defines `function`, which prints `content` in base64."""
+    encoded = base64.b64encode(content).decode()
+    pieces = (encoded[at : at + PIECE] for at in range(0, len(encoded), PIECE))
+    printed = "".join(f"    printf %s {quote(piece)}\n" for piece in pieces)
+    return f"{function}() {{\n{printed}}}\n"
 
 
 def greeting(question: str, *, nonce: str, prelude: str) -> str:

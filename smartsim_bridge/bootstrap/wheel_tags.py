@@ -34,6 +34,11 @@ class Tags:
         return f"{self.abi}-{self.platforms[0]}"
 
     @property
+    def has_stable_abi(self) -> bool:
+        """Whether abi3 will do: not for free-threaded Pythons."""
+        return not self.abi.endswith("t")
+
+    @property
     def options(self) -> list[str]:
         """For `pip download`; that stable ABIs (abi3) will do, too, it knows itself."""
         platforms = [word for one in self.platforms for word in ("--platform", one)]

@@ -416,13 +416,15 @@ class Stop:
 class Replace:
     """Give way to the far half at `path`, run by `python`, with all commands.  Since 2.
 
-    Both are absolute paths on the head; without `python` it is the one that runs the server.
+    All are absolute paths on the head; without `python` it is the one that runs the server.
+    `site` is a directory to import pyzmq from, where the server is to have one that has none.
     Answered by Stopping with `successor`, or by a ReplaceFailed with the same `request`.
     """
 
     request: int
     path: str
     python: str = ""
+    site: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ audit        who ran what, where that is wanted
 register     all commands by their ids, whoever follows them
 sessions     what one client asks for over the link that it has now
 visits       who is here: every link from its first word to its last
+site         a pyzmq of our own beside the far half: in, and into use
 serve        the server: who may talk, how long, and when it ends
 relay        stdin and stdout <-> the unix socket, for the stdio rung
 __main__     the far half's command line

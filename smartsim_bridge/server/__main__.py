@@ -1,4 +1,4 @@
-"""The far half's command line: `serve`, and `check` before it takes over from another.
+"""The far half's command line: `serve`, `check` before it takes over, `unpack` for a pyzmq.
 
 Run by the bootstrap through SSH, or by a person through scripts/start_cmd_server.py.  The
 only place of the far half that reads the environment and prints.
@@ -28,6 +28,7 @@ from .logbook import open_logbook
 from .manners import DEFAULT_NICE, MOST_NICE, take_back_seat
 from .places import STATE_VARIABLE, choose_places
 from .serve import IDLE_HOURS, MAX_LINKS, Server, ServerOptions
+from .site import is_safe_site, unpack, use_site
 from .succession import ENDING, answer_check
 
 __all__ = ["main"]
@@ -40,11 +41,15 @@ OTHER_STARTS_SECONDS = 15.0  # how long a second starter waits for the first to 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with one line on stderr saying what failed."""
     arguments = _parser().parse_args(argv)
+    if arguments.what == "unpack":
+        return _unpack(arguments)
+    if is_safe_site(arguments.site):  # what others could change counts as not there
+        use_site(arguments.site)
     if arguments.what == "check":
         print(answer_check(__version__))
         return 0
     if arguments.resume is not None:
-        return _serve_on(arguments.resume)
+        return _serve_on(arguments.resume, arguments.site)
     if arguments.detach:
         # Absolute before the background process leaves the directory it was started in.
         arguments.state_dir = arguments.state_dir and os.path.abspath(arguments.state_dir)
@@ -67,8 +72,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     # What a server says to the program that it becomes; of no use to anybody else.
     serve.add_argument("--resume", type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
-    what.add_parser("check", help="say whether this version can take over from a server")
+    check = what.add_parser("check", help="say whether this version can take over from a server")
+    for one in (serve, check):
+        one.add_argument("--site", default="", metavar="DIR", help="import pyzmq from there")
+    _add_unpack(what.add_parser("unpack", help="take a wheel of pyzmq from stdin, in base64"))
     return parser
+
+
+def _add_unpack(unpack: argparse.ArgumentParser) -> None:
+    unpack.add_argument("--nonce", default="", help="marks the answer")
+    unpack.add_argument("--name", required=True, help="of the directory that it makes")
+    unpack.add_argument("--size", required=True, type=int, metavar="BYTES")
+    unpack.add_argument("--digest", required=True, help="SHA-256")
+    unpack.add_argument("directory", nargs="+", help="state directories, the best one first")
 
 
 def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
@@ -177,6 +193,26 @@ def _hours(text: str) -> float:
     return number
 
 
+def _unpack(arguments: argparse.Namespace) -> int:
+    """Answers like bootstrap/receive.py: STORED and the path, or REFUSED and why."""
+    os.umask(0o077)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # not before the draft is removed
+    try:
+        path = unpack(
+            arguments.name,
+            arguments.size,
+            arguments.digest,
+            arguments.directory,
+            sys.stdin.buffer.read(),
+        )
+    except (OSError, ValueError) as refused:
+        print(f"\n{arguments.nonce} REFUSED {refused}")
+        return 1
+    print(f"\n{arguments.nonce} STORED {path}")
+    return 0
+
+
 def _serve_foreground(arguments: argparse.Namespace) -> int:
     try:
         server = _make(arguments)
@@ -206,9 +242,9 @@ def _serve_detached(arguments: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def _serve_on(descriptor: int) -> int:
+def _serve_on(descriptor: int, site: str) -> int:
     """Goes on where the program has stopped that this process was before."""
-    server = Server.successor(read(descriptor), __version__, os.environ)
+    server = Server.successor(read(descriptor), __version__, os.environ, site)
     open_logbook(server.log_path)
     try:
         asyncio.run(_run(server, lambda beacon, _: None))
@@ -234,6 +270,7 @@ def _make(arguments: argparse.Namespace) -> Server:
         nice=arguments.nice,
         known_as=tuple(dict.fromkeys(arguments.known_as or ())),
         instead_of=arguments.instead_of,
+        site=arguments.site,
     )
     take_back_seat(options.nice)  # here: libzmq's threads inherit it, and so must come later
     return Server(options, places, os.environ)

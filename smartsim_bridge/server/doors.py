@@ -49,7 +49,7 @@ class Doors:
         self._open_zmq(self._addresses, ())
 
     async def open_again(self) -> None:
-        """The same, with the same keys.
+        """The same, with the same keys, and ZMQ where there was none and there is pyzmq now.
 
         Never raises: what cannot be opened is shut, for commands run that need a server.
         """
@@ -58,6 +58,11 @@ class Doors:
         except ServerStartFailed as fault:
             log.error("%s", fault)
         if not self.endpoints:
+            try:
+                self._open_zmq(self._addresses, ())
+            except ServerStartFailed as fault:
+                log.error("%s", fault)
+                self.why_no_zmq = fault.what
             return
         end = asyncio.get_running_loop().time() + REBIND_SECONDS
         where = [endpoint[len("tcp://") :].rpartition(":") for endpoint in self.endpoints]

@@ -46,8 +46,9 @@ from .journal import Journal
 from .places import Places, private_directory
 from .register import Register
 from .sessions import MAX_NAME, Session
+from .site import is_safe_site
 from .spool import Spool
-from .succession import check, execute, uninterrupted
+from .succession import check, execute, site_options, uninterrupted
 from .surroundings import Gone, Surroundings
 from .visits import Visits
 
@@ -77,6 +78,7 @@ class ServerOptions:
     nice: int = 5
     known_as: tuple[str, ...] = ()  # for the beacon, as is the next
     instead_of: str = ""
+    site: str = ""  # where pyzmq is imported from, where the Python has none
 
 
 class Server:
@@ -115,11 +117,13 @@ class Server:
         self.beacon: Beacon | None = None
 
     @classmethod
-    def successor(cls, past: Past, version: str, environ: Mapping[str, str]) -> Server:
+    def successor(
+        cls, past: Past, version: str, environ: Mapping[str, str], site: str = ""
+    ) -> Server:
         """The server of `version` that goes on from there."""
         told = past.server["options"]
         known = {one.name: told[one.name] for one in fields(ServerOptions) if one.name in told}
-        options = ServerOptions(**{**known, "version": version})
+        options = ServerOptions(**{**known, "version": version, "site": site})
         options = replace(
             options,
             addresses=tuple(options.addresses),
@@ -376,25 +380,28 @@ class Server:
         is_sent = os.path.dirname(asked.path) == os.path.join(self._places.state, "far")
         if self._options.allow and (asked.python not in ("", sys.executable) or not is_sent):
             return "it was told which programs it may run, and that is none of them"
+        if asked.site and not is_safe_site(asked.site):
+            return f"{asked.site} is no directory of ours where nobody else can write"
         return ""
 
     async def _succeed(self, asked: Replace, session: Session) -> None:
         python = asked.python or sys.executable
-        needs_zmq = bool(self._doors.endpoints)
+        site = asked.site or self._options.site
+        needs_zmq = bool(self._doors.endpoints or asked.site)
         try:
-            version = await check(python, asked.path, self._watch, needs_zmq=needs_zmq)
+            version = await check(python, asked.path, self._watch, needs_zmq=needs_zmq, site=site)
         except ServerStartFailed as refused:
             log.warning("%s", refused)
             session.post(ReplaceFailed(asked.request, refused.what))
         else:
             log.info("giving way to version %s at %s", version, asked.path)
             with uninterrupted():
-                await self._give_way(python, asked.path)
+                await self._give_way(python, asked.path, site)
             self._backlog.go_on()
         finally:
             self._succession = None
 
-    async def _give_way(self, python: str, path: str) -> None:
+    async def _give_way(self, python: str, path: str, site: str) -> None:
         """Becomes the other program.  Returns where that fails, or somebody ends us now."""
         self._backlog.pause()  # what was started now would not be interrupted, either
         if self._returning is not None:
@@ -412,7 +419,7 @@ class Server:
             descriptor, kept = written(os.path.dirname(self._places.lock), self._told)
             try:
                 where = ("--resume", str(descriptor), "--state-dir", self._places.state)
-                execute(python, [path, "serve", *where], kept)
+                execute(python, [path, "serve", *where, *site_options(site)], kept)
             finally:
                 os.close(descriptor)
         except (OSError, ValueError) as failed:

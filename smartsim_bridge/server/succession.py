@@ -26,20 +26,24 @@ from ..errors import ServerStartFailed
 from .exits import ExitWatch
 from .handover import FORMAT
 
-__all__ = ["ENDING", "answer_check", "check", "execute", "uninterrupted"]
+__all__ = ["ENDING", "answer_check", "check", "execute", "site_options", "uninterrupted"]
 
 CHECK_SECONDS = 15.0  # for a Python to come up and import all; a cold shared home may be slow
 SAID_BYTES = 4096  # of what it says
+WHY_LENGTH = 300  # characters, of why pyzmq cannot be imported
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what would end a server half-way
 
 
-async def check(python: str, path: str, watch: ExitWatch, *, needs_zmq: bool) -> str:
+async def check(
+    python: str, path: str, watch: ExitWatch, *, needs_zmq: bool, site: str = ""
+) -> str:
     """The version of the far half at `path`, which can go on from where this server is.
 
-    Raises ServerStartFailed, and nothing has happened.
+    `site` is where it is to import pyzmq from.  Raises ServerStartFailed, and nothing has happened.
     """
     _check_file(path)
-    status, said = await _ask([python, path, "check"], watch)
+    # One that knows of no `--site` says so now, and is not asked to serve with it.
+    status, said = await _ask([python, path, "check", *site_options(site)], watch)
     if status != 0:
         raise _refused(f"it fails with status {status}: {_last_line(said)}")
     try:
@@ -55,6 +59,11 @@ async def check(python: str, path: str, watch: ExitWatch, *, needs_zmq: bool) ->
     return str(version)
 
 
+def site_options(site: str) -> list[str]:
+    """How a far half is told where pyzmq is."""
+    return ["--site", site] if site else []
+
+
 def answer_check(version: str) -> str:
     """What the far half says when it is asked whether it can take over."""
     try:
@@ -62,10 +71,11 @@ def answer_check(version: str) -> str:
 
         import_module("..links.zmq_listener", __package__)
         zmq_socket.check_version()
-        zmq = sys.modules["zmq"].__version__
-    except Exception:  # noqa: BLE001 - a half-installed pyzmq raises anything
-        zmq = ""
-    return json.dumps({"version": version, "handover": [FORMAT, FORMAT], "zmq": zmq})
+        zmq, why = sys.modules["zmq"].__version__, ""
+    except Exception as broken:  # noqa: BLE001 - a half-installed pyzmq raises anything
+        zmq, why = "", " ".join(str(broken).split())[:WHY_LENGTH] or type(broken).__name__
+    said = {"version": version, "handover": [FORMAT, FORMAT], "zmq": zmq, "why_no_zmq": why}
+    return json.dumps(said)
 
 
 def execute(python: str, arguments: Sequence[str], keep: Iterable[int]) -> NoReturn:
