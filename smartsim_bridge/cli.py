@@ -308,7 +308,8 @@ def _make_room(options: argparse.Namespace) -> bool:
     if bridge is None:
         return True
     with bridge:
-        return make_room(bridge, _say, force=options.force)
+        provision = bool(options.provision)
+        return make_room(bridge, _say, force=options.force, provision=provision)
 
 
 def _stop(options: argparse.Namespace) -> int:

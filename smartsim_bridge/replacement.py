@@ -34,17 +34,19 @@ def end_server(bridge: Bridge, say: Callable[[str], None]) -> str:
     return f"{done}; {_count(lost)} ended with it" if lost else done
 
 
-def make_room(bridge: Bridge, say: Callable[[str], None], *, force: bool) -> bool:
+def make_room(
+    bridge: Bridge, say: Callable[[str], None], *, force: bool, provision: bool = False
+) -> bool:
     """Whether a server of this version runs, or may be started, now.
 
-    One of this version stays unless `force` says otherwise.  Another goes on as this version,
-    with its commands; where it cannot, it is ended, if nothing is lost by it or `force` says
-    that this does not matter.
+    One of this version stays unless `force` says otherwise, or `provision` that it is to get the
+    pyzmq that it lacks.  Then it goes on as itself, and another as this version, with all
+    commands; where that cannot be, it is ended, if nothing is lost by it or `force` says that
+    this does not matter.
     """
     status = bridge.status()
-    if status.version == __version__ and not force:
-        return True
-    if status.version != __version__ and not force and _gives_way(bridge, say):
+    is_good = status.version == __version__ and not (provision and not status.server_zmq)
+    if not force and (is_good or _gives_way(bridge, say, provision)):
         return True
     lost = _unfinished(bridge)
     if lost and not force:
@@ -55,14 +57,17 @@ def make_room(bridge: Bridge, say: Callable[[str], None], *, force: bool) -> boo
     return True
 
 
-def _gives_way(bridge: Bridge, say: Callable[[str], None]) -> bool:
+def _gives_way(bridge: Bridge, say: Callable[[str], None], provision: bool) -> bool:
     """Whether it goes on as this version, with all its commands."""
     try:
         status = bridge.replace_server()
     except RequestRefused as refused:
         say(refused.what)
         return False
-    say(f"server on {status.server_host}, pid {status.server_pid}, is {status.version} now")
+    what = f"is {status.version} now" + (
+        f", with pyzmq {status.server_zmq or 'none'}" if provision else ""
+    )
+    say(f"server on {status.server_host}, pid {status.server_pid}, {what}")
     return True
 
 

@@ -29,23 +29,11 @@ from .plan import (
     stored_at,
 )
 from .probe import probe
-from .provision import provide
+from .provision import Provision, provide
 from .shell import Shell
 from .upload import upload
 
-__all__ = ["Found", "Provision", "ensure_server", "find_server"]
-
-
-@dataclass(frozen=True)
-class Provision:
-    """That a Python without pyzmq is to get one.
-
-    cache     the directory here for what was fetched
-    is_vital  whether a server without it would be of no use
-    """
-
-    cache: str
-    is_vital: bool = False
+__all__ = ["Found", "ensure_server", "find_server"]
 
 
 @dataclass(frozen=True)

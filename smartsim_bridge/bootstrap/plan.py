@@ -29,7 +29,6 @@ __all__ = [
     "Upload",
     "Use",
     "Wish",
-    "directories",
     "in_next_directory",
     "listen_addresses",
     "plan",
@@ -259,7 +258,7 @@ def _no_python(facts: Facts, wish: Wish) -> NoUsablePython:
 
 
 def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
-    places = directories(facts)
+    places = _directories(facts)
     path = f"{places[0]}/far/{wish.artifact}"
     is_there = path in facts.artifacts
     launch = Launch(
@@ -279,7 +278,7 @@ def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
 
 def in_next_directory(start: Start, facts: Facts) -> Start | None:
     """The same, with the state where it goes when its directory takes nothing; None: nowhere."""
-    places = directories(facts)
+    places = _directories(facts)
     try:
         rest = places[places.index(start.launch.state_dir) + 1 :]
     except ValueError:
@@ -308,7 +307,7 @@ def _instead_of(state_dir: str, facts: Facts) -> str:
     return "" if state_dir == facts.state_dir else facts.state_dir
 
 
-def directories(facts: Facts) -> tuple[str, ...]:
+def _directories(facts: Facts) -> tuple[str, ...]:
     """Where state may lie, best first: a home can be full, read-only or not there."""
     elsewhere = tuple(f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE)
     return (facts.state_dir, *elsewhere) if facts.state_writable else elsewhere

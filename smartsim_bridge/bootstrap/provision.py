@@ -7,6 +7,8 @@ directory, and can try what it has unpacked just as it is going to use it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..deadline import Deadline
 from ..errors import ProvisionFailed
 from ..stages import Journey
@@ -17,7 +19,19 @@ from .upload import stored_path
 from .wheel_tags import Tags, tags_for
 from .wheels import Wheel, fetch
 
-__all__ = ["provide"]
+__all__ = ["Provision", "provide"]
+
+
+@dataclass(frozen=True)
+class Provision:
+    """That a Python without pyzmq is to get one.
+
+    cache     the directory here for what was fetched
+    is_vital  whether a server without it would be of no use
+    """
+
+    cache: str
+    is_vital: bool = False
 
 
 def provide(

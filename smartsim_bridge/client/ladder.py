@@ -39,7 +39,7 @@ from .attempts import Attempts, close_all
 from .beacons import Sighting, host_matches, sightings
 from .endpoints import bracketed, reachable
 from .place import Place
-from .reach import local_python, open_connection, this_host
+from .reach import local_python, open_connection, provision, this_host
 from .status import Rung
 from .steps import in_thread
 from .talk import Talk
@@ -265,6 +265,7 @@ class _Climber:
             self._place.host,
             self.attempts,
             elsewhere=bool(found.elsewhere),
+            unprovided=found.unprovided,
         )
         if not found.elsewhere:
             self._started = found.started
@@ -330,6 +331,7 @@ class _Climber:
                 prelude=settings.prelude,
                 state_dir=settings.state_dir or None,
                 port=settings.port,
+                provision=provision(settings),
                 sought=self._sought,
                 alone=alone,
                 deadline=self._deadline,

@@ -15,10 +15,11 @@ from ..settings import Settings
 from ..stages import Journey
 
 if TYPE_CHECKING:
+    from ..bootstrap.provision import Provision
     from ..ssh.ask import Ask
     from ..ssh.connection import SshConnection
 
-__all__ = ["local_python", "open_connection", "this_host"]
+__all__ = ["local_python", "open_connection", "provision", "this_host"]
 
 
 def open_connection(settings: Settings, deadline: Deadline, journey: Journey) -> SshConnection:
@@ -66,6 +67,15 @@ def _unhurried(ask: Ask, deadline: Deadline) -> Ask:
 def this_host(settings: Settings) -> LocalHost:
     """This machine as the head."""
     return LocalHost(settings.addr, home=settings.home)
+
+
+def provision(settings: Settings) -> Provision | None:
+    """What is to be done where the head's Python has no pyzmq; None: nothing."""
+    from ..bootstrap.provision import Provision
+
+    if not settings.provision:
+        return None
+    return Provision(settings.cache_directory, settings.transport in ("direct", "tunnel"))
 
 
 def local_python(settings: Settings) -> str:

@@ -17,7 +17,7 @@ from ..errors import CommandServerError, LinkLost, RequestRefused
 from ..settings import Settings
 from ..stages import Journey
 from .place import Place
-from .reach import open_connection, this_host
+from .reach import open_connection, provision, this_host
 from .session import Session
 from .steps import in_thread
 from .talk import Talk
@@ -39,7 +39,7 @@ async def replace_server(session: Session, settings: Settings) -> None:
     """
     talk = await session.linked()
     there = await in_thread(lambda: _deliver(session, settings, talk), lambda _: None)
-    talk = await give_way(session, there.path, settings.python or there.python)
+    talk = await give_way(session, there.path, there.python, there.site)
     version = talk.welcome.version
     if version != __version__:
         raise RequestRefused(
@@ -50,7 +50,7 @@ async def replace_server(session: Session, settings: Settings) -> None:
         )
 
 
-async def give_way(session: Session, path: str, python: str = "") -> Talk:
+async def give_way(session: Session, path: str, python: str = "", site: str = "") -> Talk:
     """Has the server become the far half at `path`; the talk with whoever answers then.
 
     Raises RequestRefused where it does not, LinkLost where nobody comes back.
@@ -58,7 +58,7 @@ async def give_way(session: Session, path: str, python: str = "") -> Talk:
     talk = await session.linked()
     # Its last word before it gives way may be lost with the link: who comes back will tell.
     with suppress(LinkLost):
-        await talk.replace_server(python, path, CHECK_SECONDS)
+        await talk.replace_server(python, path, CHECK_SECONDS, site=site)
     return await _back(session, talk)
 
 
@@ -71,7 +71,9 @@ def _deliver(session: Session, settings: Settings, talk: Talk) -> Delivered:
         return deliver(
             host,
             server=(talk.welcome.host, talk.welcome.pid),
+            python=settings.python,
             prelude=settings.prelude,
+            provision=provision(settings),
             state_dir=settings.state_dir or None,
             deadline=deadline,
             journey=journey,

@@ -170,16 +170,19 @@ class Talk:
         finally:
             self._lists.pop(number, None)
 
-    async def replace_server(self, python: str, path: str, timeout: float) -> None:
+    async def replace_server(
+        self, python: str, path: str, timeout: float, *, site: str = ""
+    ) -> None:
         """Returns when the server gives way to the far half at `path`, and this talk is over.
 
-        Raises RequestRefused where it does not, and goes on; LinkLost as `inquire`.
+        `site` is where that one is to import pyzmq from, if its Python has none.  Raises
+        RequestRefused where it does not, and goes on; LinkLost as `inquire`.
         """
         if not self.welcome.replaceable:
             version = self.welcome.version
             raise self._not_replaced(f"version {version} cannot hand over its commands")
         waiting = self._giving_way = self._loop.create_future()
-        await self._ask(Replace(next(self._numbers), path, python), waiting, timeout)
+        await self._ask(Replace(next(self._numbers), path, python, site), waiting, timeout)
         await asyncio.wait([self.over], timeout=STOP_SECONDS)
 
     def _not_replaced(self, why: str) -> RequestRefused:

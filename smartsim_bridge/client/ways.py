@@ -32,10 +32,15 @@ ALL_WAYS = ("tunnel", "direct", "stdio")
 TUNNEL_SECONDS, ROUND_TRIPS = 2.0, 10
 # For each way to another head: the packets to one that is down vanish as a rule.
 NEIGHBOUR_SECONDS = 2.0
+# For a server that was started without.
+LATER = "`smartsim-bridge start --replace --provision` gives it pyzmq, and its commands go on"
 
 
 class Ways:
-    """From `connection` to servers; `elsewhere`: on another head than the one it ends at."""
+    """From `connection` to servers; `elsewhere`: on another head than the one it ends at.
+
+    `unprovided` is why the head's Python could not be given pyzmq.
+    """
 
     def __init__(
         self,
@@ -45,12 +50,14 @@ class Ways:
         attempts: Attempts,
         *,
         elsewhere: bool = False,
+        unprovided: CommandServerError | None = None,
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._host = host  # as spelled
         self._attempts = attempts
         self._elsewhere = elsewhere
+        self._unprovided = unprovided
 
     async def to(
         self, server: Sighting, names: Sequence[str] = ALL_WAYS
@@ -78,8 +85,9 @@ class Ways:
     async def _tunnel(self, server: Sighting) -> tuple[str, Talk] | None:
         beacon, attempts = server.beacon, self._attempts
         if not beacon.endpoints:
-            attempts.faults.append(_no_zmq(beacon))
-            attempts.skip("tunnel", f"no ZMQ on the head: {beacon.why_no_zmq}")
+            fault = self._unprovided or _no_zmq(beacon)
+            attempts.faults.append(fault)
+            attempts.skip("tunnel", f"no ZMQ on the head: {self._why_no_zmq(beacon)}")
             return None
         address = forwarded(beacon, elsewhere=self._elsewhere)
         if address is None:
@@ -107,6 +115,13 @@ class Ways:
             return await rungs.connect_endpoint(endpoint, server.credentials, whole.within(limit))
 
         return await self._take("tunnel", server, dial)
+
+    def _why_no_zmq(self, beacon: Beacon) -> str:
+        if self._unprovided is not None:
+            return f"{beacon.why_no_zmq}; {self._unprovided.what}"
+        if self._settings.provision:
+            return f"{beacon.why_no_zmq}; the server ran already, {LATER}"
+        return beacon.why_no_zmq
 
     async def _direct(self, server: Sighting) -> tuple[str, Talk] | None:
         # An alias may lead anywhere, the server's own name only there.
@@ -164,5 +179,5 @@ def _no_zmq(beacon: Beacon) -> CommandServerError:
         f"The server on {beacon.host} has no ZMQ: {beacon.why_no_zmq}",
         host=beacon.host,
         step="tunnel",
-        advice='Use transport="auto" or "stdio", or install pyzmq for the head\'s Python.',
+        advice=f'Use transport="auto" or "stdio", which need none; {LATER}.',
     )
