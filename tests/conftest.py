@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.support.heads",
     "tests.support.local_server",
     "tests.support.python39",
+    "tests.support.wheels",
 ]
