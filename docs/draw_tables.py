@@ -24,6 +24,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from smartsim_bridge import errors, settings  # noqa: E402
+from smartsim_bridge.doctor import findings  # noqa: E402
 from smartsim_bridge.protocol import beacon, conversation, lifecycle, messages  # noqa: E402
 
 DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -281,6 +282,10 @@ def _variables() -> str:
     return ", ".join(names) + "\n"
 
 
+def _checks() -> str:
+    return _table(("looked at", "what is told"), findings.CHECKS.items())
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "conversation": _conversation,
     "lifecycle": _lifecycle,
@@ -291,6 +296,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors": _errors,
     "limits": _limits,
     "variables": _variables,
+    "checks": _checks,
 }
 
 if __name__ == "__main__":

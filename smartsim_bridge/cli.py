@@ -1,4 +1,4 @@
-"""The command line: smartsim-bridge start | run | ps | attach | status | stop | logs | demo.
+"""The command line: smartsim-bridge start | run | ps | attach | status | stop | logs | ...
 
 Each acts on one head, `--addr`.  Exit status 255 says that the bridge failed, with the
 error and its advice on stderr; every other one is the command's own.  A face: no rule of
@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(verbs, "stop", _stop, "end the server and its commands")
     logs = _add(verbs, "logs", _logs, "show the server's log, also of one that died")
     logs.add_argument("-n", "--lines", type=_count, default=100, help="default 100")
+    doctor = _add(verbs, "doctor", _doctor, "look at every stage to a head, and say what is wrong")
+    doctor.add_argument("target", nargs="?", metavar="TARGET", help="the same as --addr TARGET")
+    doctor.add_argument("--json", action="store_true", help="for programs")
     verbs.add_parser("demo", help="the main job on a head node brought along, or yours")
     return parser
 
@@ -342,6 +345,23 @@ def _logs(options: argparse.Namespace) -> int:
 
     sys.stdout.write(head_log(Settings.gather(**_keywords(options)), options.lines))
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    import shutil
+
+    from .doctor.examination import examine
+    from .settings import Settings
+
+    if options.target and options.addr not in (None, options.target):
+        _say("doctor: one target at a time")
+        return 2
+    options.addr = options.target or options.addr
+    report = examine(Settings.gather(**_keywords(options)))
+    is_screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_screen else 0
+    sys.stdout.write(report.to_json() if options.json else report.to_text(width, colours=is_screen))
+    return REFUSED if report.has_failed else 0
 
 
 if __name__ == "__main__":

@@ -70,13 +70,15 @@ class SshConnection:
     def __init__(
         self,
         target: Target,
-        transport: paramiko.Transport,
+        transport: Transport,
         login: str,
         beneath: contextlib.ExitStack,
     ) -> None:
         self.target = target
         #: How the login was done: "publickey /home/me/.ssh/id_ed25519, password".
         self.login = login
+        #: The ways to log in that the host offered at first, where the engine knows them.
+        self.offered = transport.offered
         self._transport = transport
         # Closed after the transport: the proxy, or the connection to the jump host.
         self._beneath = beneath

@@ -33,6 +33,8 @@ class Transport(paramiko.Transport):
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        #: Ways to log in that the host named before it heard anything from us.
+        self.offered: tuple[str, ...] = ()
         # The host's numbers of channels that we have closed, until it uses them again.
         self._closed_channels: set[int] = set()
         self.farewell = ""
@@ -42,6 +44,14 @@ class Transport(paramiko.Transport):
     def preferred_keys(self) -> tuple[str, ...]:
         """Without the certificates that paramiko adds."""
         return self._filter_algorithm("keys")  # type: ignore[no-any-return, attr-defined]
+
+    def auth_none(self, username: str) -> list[str]:
+        """Asks how the host lets users in, and keeps the answer."""
+        try:
+            return super().auth_none(username)
+        except paramiko.BadAuthenticationType as error:
+            self.offered = tuple(error.allowed_types)
+            raise
 
     def _send_message(self, data: paramiko.Message) -> None:
         # paramiko holds one lock around this for everything that users send.
