@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.heads import MakeHead
 from tests.support.local_server import LocalServer
+from tests.support.waiting import wait_until
 
 manager = pytest.importorskip("jupyter_client.manager")
 pytest.importorskip("ipykernel")
@@ -21,11 +22,15 @@ CELL_SECONDS = 40.0
 class Notebook:
     """Runs cells one after the other; answers what they ask."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, kernel: Any, client: Any) -> None:
+        self._kernel = kernel
         self._client = client
 
-    def run(self, code: str, *answers: str) -> str:
-        """What the cell printed, or the name of the error that it raised."""
+    def run(self, code: str, *answers: str, can_ask: bool = True) -> str:
+        """What the cell printed, or the name of the error that it raised.
+
+        Where the answers have run out the cell is interrupted, as by the button.
+        """
         waiting = list(answers)
         said: list[str] = []
         self.asked: list[tuple[str, bool]] = []
@@ -39,14 +44,17 @@ class Notebook:
 
         def on_question(message: Any) -> None:
             self.asked.append((message["content"]["prompt"], message["content"]["password"]))
-            self._client.input(waiting.pop(0))
+            if waiting:
+                self._client.input(waiting.pop(0))
+            else:
+                self._kernel.interrupt_kernel()
 
         reply = self._client.execute_interactive(
             code,
             timeout=CELL_SECONDS,
-            allow_stdin=True,
+            allow_stdin=can_ask,
             output_hook=on_output,
-            stdin_hook=on_question,
+            stdin_hook=on_question if can_ask else None,
         )
         content = reply["content"]
         if content["status"] == "error":
@@ -59,7 +67,7 @@ def notebook(near_home: Path) -> Iterator[Notebook]:
     """A kernel of this Python, in the near side's environment."""
     kernel, client = manager.start_new_kernel(startup_timeout=START_SECONDS)
     try:
-        yield Notebook(client)
+        yield Notebook(kernel, client)
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
@@ -132,3 +140,39 @@ print(bridge.status().transport)
     assert "tunnel" in notebook.run(connect, "yes")
     assert len(head.sshd.known_hosts.read_text().splitlines()) == 1
     assert "None" in notebook.run("print(bridge.close())")
+
+
+PASSWORD_ONLY = ("PubkeyAuthentication no", "PasswordAuthentication yes")
+
+
+@pytest.mark.sshd
+def test_a_prompt_that_is_interrupted_leaves_nothing_open(
+    notebook: Notebook, make_head: MakeHead
+) -> None:
+    head = make_head(*PASSWORD_ONLY)
+    cell = f"""
+from smartsim_bridge import init_command_server
+init_command_server("head", autostart=True, ssh_config={str(head.sshd.ssh_config)!r})
+"""
+    assert "KeyboardInterrupt" in notebook.run(cell)
+    assert len(notebook.asked) == 1
+    wait_until(lambda: head.sshd.session_pids() == [])
+    assert "Failed " not in head.sshd.log
+    assert notebook.run("print('still there')") == "still there\n"
+
+
+@pytest.mark.sshd
+def test_a_kernel_that_cannot_ask_says_so_with_the_prompt(
+    notebook: Notebook, make_head: MakeHead
+) -> None:
+    """As a notebook that is run from its beginning to its end, by a job."""
+    head = make_head(*PASSWORD_ONLY)
+    cell = f"""
+from smartsim_bridge import init_command_server
+init_command_server("head", autostart=True, ssh_config={str(head.sshd.ssh_config)!r})
+"""
+    said = notebook.run(cell, can_ask=False)
+    assert said.startswith("AuthenticationRequired: this notebook cannot ask '(")
+    assert "assword:" in said
+    wait_until(lambda: head.sshd.session_pids() == [])
+    assert head.sshd.log.count("Connection from ") == 1

@@ -181,6 +181,37 @@ def test_a_wrong_passphrase_is_asked_for_once(sshd: Sshd, connect: Connect, lock
     assert len(person.prompts) == 1
 
 
+def test_a_locked_key_for_the_jump_host_and_the_head_is_asked_for_once(
+    make_sshd: MakeSshd, connect: Connect, tmp_path: Path
+) -> None:
+    gate, head = make_sshd(), make_sshd()
+    key = make_key(tmp_path / "locked", passphrase="sesame")
+    for running in (gate, head):
+        running.authorize(key)
+    hop = replace(gate.target(), identities=(str(key),))
+    target = replace(head.target(), identities=(str(key),), jump=(hop.destination,), hops=(hop,))
+    person = Person("sesame")
+    assert method_of(connect, target, person) == f"publickey {key}"
+    assert person.prompts == [(f"Enter passphrase for key '{key}': ", True)]
+    # A second connection knows nothing of the first.
+    connect(target, ask=person.ask)
+    assert len(person.prompts) == 2
+
+
+def test_passwords_of_the_jump_host_and_the_head_are_asked_for_by_name(
+    make_sshd: MakeSshd, connect: Connect, password: str
+) -> None:
+    gate, head = make_sshd(*BY_ANSWER, DIALOGUE), make_sshd(*BY_ANSWER, NO_DIALOGUE)
+    hop = replace(gate.target(), alias="gate")
+    target = replace(head.target(), jump=(hop.destination,), hops=(hop,))
+    person = Person(password)
+    assert method_of(connect, target, person) == "password"
+    assert [prompt for prompt, _ in person.prompts] == [
+        f"({gate.user.name}@gate) Password: ",
+        f"{head.user.name}@head's password: ",
+    ]
+
+
 def test_a_locked_key_without_a_person_needs_one(
     sshd: Sshd, connect: Connect, locked: Path
 ) -> None:
