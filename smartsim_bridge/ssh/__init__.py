@@ -4,7 +4,8 @@
     connection   the connection itself       dialling     the stream beneath it
     host_keys    is it the right host?       known_hosts  the file that knows
     auth         are we let in?              keys         what we can sign with
-    ask          who answers a prompt        conversation ... from which thread
+    ask          who answers a prompt        dialogue     ... from which thread
+    console      the terminal of Windows     key_query    would the host take it?
     execution    one command, or its stdio   tunnel       one forwarded port
     pump         bytes between a socket and a channel
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import AuthenticationRequired
+from .console import ask_console
 
 __all__ = [
     "Ask",
@@ -50,6 +51,8 @@ class Unattended:
             f"{self.why}: it asks {prompt.strip()!r}", step="login", advice=self.advice
         )
 
+
+_IS_WINDOWS = os.name == "nt"
 
 # Two prompts at a time would get each other's answer.
 _one_at_a_time = threading.Lock()
@@ -108,6 +111,8 @@ def _kernel() -> Any:
 
 def ask_terminal(prompt: str, secret: bool) -> str:
     """Asks on the controlling terminal, whatever standard input and output are."""
+    if _IS_WINDOWS:
+        return _at_the_console(prompt, secret)
     with _terminal(prompt) as descriptor:
         shown = printable(prompt).encode("utf-8", "replace")
         if not secret:
@@ -119,6 +124,15 @@ def ask_terminal(prompt: str, secret: bool) -> str:
             answer = _read_line(descriptor, prompt)
         os.write(descriptor, b"\n")
         return answer
+
+
+def _at_the_console(prompt: str, secret: bool) -> str:
+    try:
+        return ask_console(printable(prompt), secret)
+    except OSError as error:
+        raise AuthenticationRequired(f"there is no terminal to ask {prompt.strip()!r}") from error
+    except EOFError as error:
+        raise AuthenticationRequired(f"the terminal was closed at {prompt.strip()!r}") from error
 
 
 @contextmanager
