@@ -1,0 +1,91 @@
+"""A whole site in one machine: heads, compute nodes, a laptop, and the firewall between them.
+
+    with Cluster() as cluster:
+        cluster.near("laptop", "alice").connect(addr="login1", autostart=True, run=[["squeue"]])
+
+Real sshd, real Slurm with accounting, real packets; each host is a handful of kernel
+namespaces.  topology.py says which hosts there are, accounts.py who logs in.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from tests.support.waiting import wait_until
+
+from .firewall import Firewall
+from .host import Host
+from .near_side import NearSide
+from .site import Site
+from .topology import HOSTS, NODES
+
+__all__ = ["Cluster"]
+
+SLURM_SECONDS = 20.0
+
+
+class Cluster:
+    """A running site; everything in it ends with this process, whatever becomes of that."""
+
+    def __init__(self) -> None:
+        self._site = Site()
+        self.firewall = Firewall(self._site)
+        self._hosts = {name: Host(place, self._site) for name, place in HOSTS.items()}
+        try:
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+
+    def host(self, name: str) -> Host:
+        return self._hosts[name]
+
+    def near(self, host: str, user: str) -> NearSide:
+        """This project, used on `host` by `user`."""
+        return NearSide(self.host(host), user)
+
+    def reset(self) -> None:
+        """As after boot: no process and no file of an account, no job, no cut, no open door."""
+        self.firewall.strict()
+        self._cancel_jobs()
+        for host in self._hosts.values():
+            host.kill_account_processes()
+        for host in self._hosts.values():
+            host.empty_scratch()
+        self._site.write_homes()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._site.close()
+
+    def _boot(self) -> None:
+        self._site.write_homes()
+        self.firewall.strict()
+        for host in self._hosts.values():
+            host.boot()
+        for host in self._hosts.values():
+            host.wait_until_ready()
+        wait_until(self._nodes_are_idle, SLURM_SECONDS)
+
+    # --- slurm ------------------------------------------------------------------------------------
+
+    def _nodes_are_idle(self) -> bool:
+        done = self.host("login1").run("sinfo", "-h", "-N", "-o", "%T", check=False)
+        return done.stdout.split() == ["idle"] * len(NODES)
+
+    def _cancel_jobs(self) -> None:
+        jobs = self.host("login1").run("squeue", "-h", "-o", "%A", check=False).stdout.split()
+        if jobs:
+            self.host("login1").run("scancel", *jobs, check=False)

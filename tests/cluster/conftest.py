@@ -1,0 +1,29 @@
+"""The fixture `cluster`: one site per test process, booted for the first test that asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from .cluster import Cluster
+from .needs import what_is_missing
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    missing = what_is_missing()
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """A cluster on which nothing has happened yet."""
+    running_cluster.reset()
+    return running_cluster
