@@ -26,6 +26,7 @@ sys.path.insert(0, str(DOCS.parent))
 from smartsim_bridge import errors, settings  # noqa: E402
 from smartsim_bridge.doctor import findings  # noqa: E402
 from smartsim_bridge.protocol import beacon, conversation, lifecycle, messages  # noqa: E402
+from smartsim_bridge.ssh import keywords  # noqa: E402
 
 DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -286,6 +287,16 @@ def _checks() -> str:
     return _table(("looked at", "what is told"), findings.CHECKS.items())
 
 
+def _keywords() -> str:
+    rows = [(f"`{name}`", "honoured", how) for name, how in keywords.HONOURED.items()]
+    for name, (harmless, why) in keywords.CANNOT.items():
+        # The first says it; the others are other spellings of it, or as harmless.
+        shown = f"refused unless `{harmless[0]}`" if harmless else "refused"
+        rows.append((f"`{name}`", shown, why))
+    rows += [(f"`{name}`", "harmless", why) for name, why in keywords.HARMLESS.items()]
+    return _table(("keyword", "here", "how, or why"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "conversation": _conversation,
     "lifecycle": _lifecycle,
@@ -297,6 +308,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "limits": _limits,
     "variables": _variables,
     "checks": _checks,
+    "keywords": _keywords,
 }
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def open_connection(settings: Settings, deadline: Deadline, journey: Journey) ->
         jump=settings.jump,
         local_user=settings.local_user,
         home=settings.home,
+        environment=settings.environment,
     )
     return SshConnection.open(
         target,

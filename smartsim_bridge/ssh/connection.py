@@ -1,9 +1,9 @@
 """The one SSH connection to a host: reached, verified, logged in; it serves all the rest.
 
 `SshConnection.open` goes through the stages resolve, connect, host key and authenticate
-under one deadline, and reports each to the `Journey`.  Algorithms are fixed: what paramiko
-offers less what is broken or weak, whatever ssh_config says, so a host that speaks nothing
-better is refused rather than obliged.
+under one deadline, and reports each to the `Journey`.  Algorithms are what paramiko offers
+less what is broken or weak, so a host that speaks nothing better is refused rather than
+obliged; see `algorithms`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import paramiko
 from ..deadline import Deadline
 from ..errors import ForwardingRefused, SshFailed
 from ..stages import Journey
+from .algorithms import disabled, offered
 from .ask import Ask
 from .auth import authenticate
 from .dialling import Proxy, dial, resolve, start_proxy
@@ -32,19 +33,6 @@ from .transport import Transport
 from .tunnel import Tunnel
 
 __all__ = ["SshConnection"]
-
-# Broken, or with a block of 64 bits, or no longer in ssh's own list.
-WEAK_ALGORITHMS = {
-    "ciphers": ["3des-cbc", "aes128-cbc", "aes192-cbc", "aes256-cbc"],
-    "macs": ["hmac-md5", "hmac-md5-96", "hmac-sha1", "hmac-sha1-96"],
-    "keys": ["ssh-rsa", "ssh-dss"],
-    "pubkeys": ["ssh-rsa", "ssh-dss"],
-    "kex": [
-        "diffie-hellman-group1-sha1",
-        "diffie-hellman-group14-sha1",
-        "diffie-hellman-group-exchange-sha1",
-    ],
-}
 
 # Below the shortest idle limits of firewalls; paramiko asks for no answer to them.
 KEEPALIVE_SECONDS = 30
@@ -109,17 +97,18 @@ class SshConnection:
     @classmethod
     def _over(cls, stream: _Stream, target: Target, way: _Way, journey: Journey) -> SshConnection:
         """Verifies and logs in over a stream that is there; both go down with the connection."""
-        transport = Transport(stream, disabled_algorithms=WEAK_ALGORITHMS)
+        transport = Transport(stream, disabled_algorithms=disabled(target))
         way.beneath.callback(transport.close)
         transport.set_log_channel(_LOG)
         options = transport.get_security_options()
-        options.key_types = algorithms_in_order(target, options.key_types)
+        options.key_types = algorithms_in_order(target, offered(target, "HostKeyAlgorithms"))
+        ask = way.ask if target.may_ask else None
         with journey.stage("host key") as note:
             _exchange_keys(transport, target, way)
             key = transport.get_remote_server_key()
-            note.detail = f"{key.get_name()} {verify(target, key, way.host_keys, way.ask)}"
+            note.detail = f"{key.get_name()} {verify(target, key, way.host_keys, ask)}"
         with journey.stage("authenticate") as note:
-            note.detail = authenticate(transport, target, way.ask, way.deadline, way.opened_keys)
+            note.detail = authenticate(transport, target, ask, way.deadline, way.opened_keys)
         transport.set_keepalive(KEEPALIVE_SECONDS)
         return cls(target, transport, note.detail, way.beneath.pop_all())
 

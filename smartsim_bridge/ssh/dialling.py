@@ -126,15 +126,15 @@ def _dial_one(target: Target, address: Address, seconds: float) -> socket.socket
 class Proxy:
     """A running ProxyCommand: `socket` is our end of its standard input and output."""
 
-    def __init__(self, command: str, host: str) -> None:
+    def __init__(self, command: str, host: str, shell: str = "/bin/sh") -> None:
         if os.name == "nt":
             raise UnsupportedSshConfig("ProxyCommand needs a Unix", host=host, step="connect")
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 -- close() closes it
         self.socket, far_end = socket.socketpair()
         with far_end:
             self._process = subprocess.Popen(
-                # As ssh: no shell is left between us and the proxy.
-                ["/bin/sh", "-c", f"exec {command}"],
+                # As ssh: the user's shell, of which nothing is left between us and the proxy.
+                [shell, "-c", f"exec {command}"],
                 stdin=far_end.fileno(),
                 stdout=far_end.fileno(),
                 stderr=self._noise,
@@ -161,7 +161,7 @@ def start_proxy(target: Target) -> Proxy:
     """Runs the ProxyCommand of the target.  Whether it gets anywhere shows at the handshake."""
     assert target.proxy_command is not None
     try:
-        return Proxy(target.proxy_command, target.destination)
+        return Proxy(target.proxy_command, target.destination, target.shell)
     except OSError as error:
         raise SshFailed(
             f"the ProxyCommand cannot be run: {error.strerror}",

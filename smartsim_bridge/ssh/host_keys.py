@@ -1,10 +1,11 @@
 """Is this the host it says it is?  Decided before anything of ours is sent to it.
 
 The verdicts are those of ssh with StrictHostKeyChecking=yes, or accept-new; a test compares
-them.  Among them one that surprises: a key of a type that known_hosts does not have, where
-it has others for the host, counts as changed.  We ask the host for the types that we know
-first, so a host that cannot show one of them is not the one we knew.  Certificates of hosts
-are not understood, and lines of authorities are passed over.
+them.  No configuration makes them laxer: of StrictHostKeyChecking only `yes` is heard, which
+forbids the question.  One verdict surprises: a key of a type that known_hosts does not have,
+where it has others for the host, counts as changed.  We ask the host for the types that we
+know first, so a host that cannot show one of them is not the one we knew.  Certificates of
+hosts are not understood, and lines of authorities are passed over; see `suitability`.
 
 Knows keys only as name and bytes, so that it can be tested without a connection.
 """
@@ -59,9 +60,13 @@ def algorithms_in_order(target: Target, offered: Sequence[str]) -> tuple[str, ..
     """`offered` with those first for which we know a key of the host.
 
     The host shows the first key that we ask for.  One that has several would otherwise show
-    the one we do not know, and look changed.
+    the one we do not know, and look changed.  As ssh, the order stays as it is where the first
+    is known already, and where ssh_config sets it.
     """
+    wanted = dict(target.algorithms).get("HostKeyAlgorithms", "+")
     known = {key.key_type for key in _keys_of(target) if not key.marker}
+    if wanted[0] not in "+-" or _key_type(offered[0]) in known:
+        return tuple(offered)
     return tuple(sorted(offered, key=lambda name: _key_type(name) not in known))
 
 
@@ -85,7 +90,7 @@ def verify(target: Target, key: HostKey, policy: str, ask: Ask | None) -> str:
         raise _changed(target, shown, known)
     has_authority = any(line.marker == "@cert-authority" for line in matching)
     if policy == "strict":
-        _ask_about(target, shown, ask, has_authority)
+        _ask_about(target, shown, ask if target.may_ask_about_key else None, has_authority)
     _append(target, shown)
     return shown.fingerprint
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .ssh_config import is_matching_any
+from .config_line import is_matching_any
 
 __all__ = ["KnownKey", "fingerprint", "new_line", "read_known_keys"]
 
@@ -60,42 +60,44 @@ def new_line(name: str, key_type: str, blob: bytes, *, hashes_name: bool) -> str
 
 def _read_file(name: str, path: str) -> Iterator[KnownKey]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().split("\n")
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
     except OSError:
         return
     for number, line in enumerate(lines, 1):
-        words = line.split()
-        marker = words.pop(0) if words and words[0].startswith("@") else ""
-        if len(words) < 3 or words[0].startswith("#") or (marker and marker not in MARKERS):
+        # Enough for names and key: comments are not looked at.
+        words = line.split(None, 4)
+        marker = words.pop(0).decode("ascii", "replace") if words and words[0][:1] == b"@" else ""
+        if len(words) < 3 or words[0][:1] == b"#" or (marker and marker not in MARKERS):
             continue
         if not _is_match(name, words[0]):
             continue
-        blob = _decoded(words[1], words[2])
+        key_type = words[1].decode("ascii", "replace")
+        blob = _decoded(key_type, words[2])
         if blob is not None:
-            yield KnownKey(path, number, marker, words[1], blob)
+            yield KnownKey(path, number, marker, key_type, blob)
 
 
-def _is_match(name: str, names: str) -> bool:
-    if not names.startswith("|"):
-        return is_matching_any(name, names.split(","))
-    parts = names.split("|")
-    if len(parts) != 4 or parts[1] != "1":
+def _is_match(name: str, names: bytes) -> bool:
+    if not names.startswith(b"|"):
+        return is_matching_any(name, names.decode("utf-8", "replace").split(","))
+    parts = names.split(b"|")
+    if len(parts) != 4 or parts[1] != b"1":
         return False
     try:
         salt = base64.b64decode(parts[2], validate=True)
     except binascii.Error:
         return False
-    return hmac.compare_digest(_hashed(name, salt).encode(), names.encode())
+    return hmac.compare_digest(_hashed(name, salt).encode(), names)
 
 
 def _hashed(name: str, salt: bytes) -> str:
     # SHA-1 is what the format says; it hides names, it protects nothing else.
-    digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
+    digest = hmac.digest(salt, name.encode(), "sha1")
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
-def _decoded(key_type: str, text: str) -> bytes | None:
+def _decoded(key_type: str, text: bytes) -> bytes | None:
     """The key, if it is one, and of the type that the line says."""
     try:
         blob = base64.b64decode(text, validate=True)

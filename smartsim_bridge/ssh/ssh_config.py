@@ -5,25 +5,28 @@ Read by ourselves, because paramiko's reader ignores `Include` without a word, c
 Like ssh, it goes through the files once, keeps the first value of each keyword, and
 goes through them again where a `Match final` asks for it.
 
-It reads files and runs `Match exec` commands; it knows nothing of connections.  What it
-cannot honour and what would change who we talk to raises `UnsupportedSshConfig`.  Lists of
-algorithms are passed over: ours are fixed, see `connection`.
+It reads files and runs `Match exec` commands; it knows nothing of connections.  What each
+keyword means to us stands in `keywords`: an unknown one, or one that cannot be honoured,
+raises `UnsupportedSshConfig`; a line that ssh would refuse, too, raises `InvalidSettings`.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import glob
+import hashlib
 import os
 import re
 import socket
+import stat
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
+from .config_line import is_matching_any, split_criteria, split_keyword, split_words
+from .keywords import ALIASES, CANNOT, COMMANDS, FLAGS, HONOURED, LISTS, name_of
 
-__all__ = ["HostConfig", "is_matching_any", "read_host_config"]
+__all__ = ["HostConfig", "read_host_config"]
 
 # As ssh: deeper nesting is a file that includes itself.
 MAX_INCLUDE_DEPTH = 16
@@ -34,17 +37,19 @@ MATCH_EXEC_SECONDS = 10.0
 # These may be given several times and add up.
 _ADD_UP = ("identityfile", "certificatefile")
 
-# The rest of the line belongs to a shell: quotes and '#' in it are not ours.
-_COMMANDS = ("proxycommand", "knownhostscommand", "localcommand", "remotecommand")
+# One word each: with a second one ssh refuses the file.
+_ONE_WORD = {name.lower() for name in HONOURED} - {*LISTS, *COMMANDS, "proxyjump"}
 
-# keyword -> the values that change nothing for us; every other one is refused.
-_CANNOT_HONOUR = {
-    "canonicalizehostname": ("no", "none"),
-    "proxyusefdpass": ("no",),
-    "knownhostscommand": ("none",),
-    "revokedhostkeys": ("none",),
-    "bindinterface": ("none",),
-}
+_YES, _NO = ("yes", "true"), ("no", "false")
+
+# Newer than many an ssh that is installed; which of them it knows, only it can say.
+_LATER_CRITERIA = ("tagged", "localnetwork", "sessiontype", "version", "command")
+
+# keyword -> the tokens that ssh replaces in it; what is not named here takes all of them.
+_TOKENS = {"HostName": "h", "ProxyCommand": "hknpr", "ProxyJump": "hknpr"}
+
+_CONFIG = ".ssh/config"
+_SYSTEM = "/etc/ssh"
 
 
 @dataclass
@@ -55,6 +60,9 @@ class HostConfig:
     local_user: str
     home: str
     values: dict[str, list[str]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # keyword -> file:line of its value
+    places: dict[str, str] = field(default_factory=dict)
 
     def first(self, keyword: str, default: str = "") -> str:
         """The first word of what was said about the keyword."""
@@ -63,45 +71,110 @@ class HostConfig:
 
     def is_yes(self, keyword: str) -> bool:
         """Whether a yes/no keyword was switched on."""
-        return self.first(keyword).lower() in ("yes", "true")
+        return self.first(keyword).lower() in _YES
+
+    def is_no(self, keyword: str) -> bool:
+        """Whether it was switched off."""
+        return self.first(keyword).lower() in _NO
 
     def is_set(self, keyword: str) -> bool:
         """Whether any file, or the caller, spoke about the keyword."""
         return keyword in self.values
 
     @property
-    def hostname(self) -> str:
-        """The name to connect to: `HostName`, whose %h is what the user typed."""
+    def named_host(self) -> str:
+        """`HostName`, whose %h is what the user typed, else that."""
         if not self.is_set("hostname"):
             return self.alias
-        tokens = {"h": self.alias, "n": self.alias}
-        return _replace_tokens(self.first("hostname"), tokens, "HostName")
+        return self._replace(self.first("hostname"), {"h": self.alias}, "HostName")
+
+    @property
+    def hostname(self) -> str:
+        """The name to connect to: in lower case, or an address in its usual form."""
+        named = self.named_host
+        return _as_address(named) or named.lower()
 
     def expand(self, text: str, keyword: str) -> str:
         """`text` with its %-tokens replaced.  UnsupportedSshConfig for one we do not know."""
-        return _replace_tokens(text, self._tokens(), keyword)
+        return self._replace(text, self._tokens(self.hostname, self.alias), keyword)
 
     def expand_path(self, text: str, keyword: str) -> str:
-        """A file name: tokens, `~` and `${HOME}` replaced; other variables are refused."""
-        text = text.replace("${HOME}", self.home)
-        if "${" in text:
-            raise UnsupportedSshConfig(f"{keyword} {text!r} names an environment variable")
-        text = self.expand(text, keyword)
-        return self.home + text[1:] if text == "~" or text.startswith("~/") else text
+        """A file name: `~`, tokens and ${variables} replaced, in one go like ssh."""
+        return self._replace(self.expand_home(text), self._tokens(self.hostname, self.alias),
+                             keyword, self.environment)  # fmt: skip
 
-    def _tokens(self) -> dict[str, str]:
+    def expand_home(self, text: str) -> str:
+        """`~` and `~somebody` replaced."""
+        if text == "~" or text.startswith("~/"):
+            return self.home + text[1:]
+        return os.path.expanduser(text) if text.startswith("~") else text
+
+    def expand_match(self, command: str) -> str:
+        """The command of a `Match exec`, which may run before the host has its name."""
+        return self._replace(command, self._tokens(self.named_host, self.named_host), "Match exec")
+
+    def _replace(
+        self,
+        text: str,
+        tokens: Mapping[str, str],
+        keyword: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        allowed = _TOKENS.get(keyword, "".join(tokens))
+
+        def replaced(found: re.Match[str]) -> str:
+            letter = found["letter"]
+            if letter is None:
+                return found[0] if environment is None else self._variable(found[0], keyword)
+            if letter == "%":
+                return "%"
+            if letter == "C" and self.is_set("proxyjump"):
+                raise self.unsupported(keyword, "%C with ProxyJump depends on the version of ssh")
+            if not letter or letter not in allowed:
+                raise self.unsupported(keyword, f"the token %{letter} is not known there")
+            return tokens[letter]
+
+        return re.sub(r"\$\{[^}]*\}|%(?P<letter>.?)", replaced, text, flags=re.DOTALL)
+
+    def _variable(self, spelled: str, keyword: str) -> str:
+        value = self.environment.get(spelled[2:-1])
+        if value is None:
+            raise InvalidSettings(
+                f"{self._place(keyword)}{keyword} names the variable {spelled}, which is not set",
+                host=self.alias,
+                step="resolve",
+            )
+        return value
+
+    def unsupported(self, keyword: str, why: str) -> UnsupportedSshConfig:
+        """The error for a keyword whose value we cannot honour."""
+        return UnsupportedSshConfig(
+            f"{self._place(keyword)}paramiko cannot honour {keyword}: {why}",
+            host=self.alias,
+            step="resolve",
+        )
+
+    def _place(self, keyword: str) -> str:
+        place = self.places.get(keyword.lower())
+        return f"{place}: " if place else ""
+
+    def _tokens(self, hostname: str, unaliased: str) -> dict[str, str]:
+        """The letters; %k is the alias of the key, where there is none `unaliased`."""
         full_name = socket.gethostname()
+        port, user = self.first("port", "22"), self.first("user", self.local_user)
+        connection = f"{full_name}{hostname}{port}{user}"
         return {
-            "h": self.hostname,
+            # A name for a socket, as ssh makes it; no secret rests on it.
+            "C": hashlib.sha1(connection.encode()).hexdigest(),
+            "h": hostname,
             "n": self.alias,
-            "p": self.first("port", "22"),
-            "r": self.first("user", self.local_user),
+            "p": port,
+            "r": user,
             "u": self.local_user,
             "d": self.home,
             "l": full_name,
             "L": full_name.split(".")[0],
-            "k": self.first("hostkeyalias", self.alias),
-            "j": self.first("proxyjump"),
+            "k": self.first("hostkeyalias").lower() or unaliased,
             "i": str(os.getuid()) if hasattr(os, "getuid") else "",
         }
 
@@ -113,35 +186,55 @@ def read_host_config(
     given: dict[str, str],
     local_user: str,
     home: str,
+    environment: Mapping[str, str] | None = None,
 ) -> HostConfig:
     """What the files say about `alias`, under what is already `given` (it wins).
 
-    `path` None means the user's file and then the system's; a path means only that one,
-    as with `ssh -F`.  A named file that cannot be read raises InvalidSettings.
+    `path` None means the user's file and then the system's; a path means only that one, and
+    "none" no file at all, as with `ssh -F`.  A named file that cannot be read, and a file that
+    ssh would refuse, raise InvalidSettings.
     """
     values = {keyword: [value] for keyword, value in given.items()}
-    config = HostConfig(alias, local_user, home, values)
-    if path is None:
-        files = [(f"{home}/.ssh/config", f"{home}/.ssh"), ("/etc/ssh/ssh_config", "/etc/ssh")]
-    else:
-        if not os.path.isfile(path):
-            raise InvalidSettings(f"ssh_config {path!r} is not a file")
-        files = [(path, f"{home}/.ssh")]
+    config = HostConfig(alias, local_user, home, values, environment or {})
+    files = _files(path, home)
     reader = _Reader(config, is_final=False)
     reader.read_all(files)
     if reader.wants_final_pass:
+        # From here on ssh knows the host by the name it will connect to.
+        config.values["hostname"] = [config.hostname.replace("%", "%%")]
         _Reader(config, is_final=True).read_all(files)
     _refuse_what_we_cannot_honour(config)
     return config
 
 
+@dataclass(frozen=True)
+class _File:
+    """One of the files, where names in its Include lines begin, and who may write to it."""
+
+    path: str
+    include_base: str
+    is_checked: bool
+    is_users: bool = True
+
+
+def _files(path: str | None, home: str) -> list[_File]:
+    if path is None:
+        return [
+            _File(f"{home}/{_CONFIG}", f"{home}/.ssh", is_checked=True),
+            _File(f"{_SYSTEM}/ssh_config", _SYSTEM, is_checked=False, is_users=False),
+        ]
+    if path.lower() == "none":
+        return []
+    if not os.path.isfile(path):
+        raise InvalidSettings(f"ssh_config {path!r} is not a file")
+    return [_File(path, f"{home}/.ssh", is_checked=False)]
+
+
 def _refuse_what_we_cannot_honour(config: HostConfig) -> None:
-    for keyword, harmless in _CANNOT_HONOUR.items():
-        said = config.first(keyword, harmless[0])
-        if said.lower() not in harmless:
-            raise UnsupportedSshConfig(
-                f"ssh_config sets {keyword} to {said!r}", host=config.alias, step="resolve"
-            )
+    for name, (harmless, why) in CANNOT.items():
+        said = config.first(name.lower())
+        if config.is_set(name.lower()) and said.lower() not in harmless:
+            raise config.unsupported(name, f"{why} (it is {said!r} there)")
 
 
 class _Reader:
@@ -154,92 +247,132 @@ class _Reader:
         self._host = config.hostname if is_final else config.alias
         self.wants_final_pass = False
 
-    def read_all(self, files: Iterable[tuple[str, str]]) -> None:
-        for path, include_base in files:
-            self._read_file(path, include_base, depth=0)
+    def read_all(self, files: Iterable[_File]) -> None:
+        for file in files:
+            self._read_file(file, depth=0, is_wanted=True)
 
-    def _read_file(self, path: str, include_base: str, depth: int) -> None:
+    def _read_file(self, file: _File, depth: int, *, is_wanted: bool) -> None:
+        """`is_wanted` False: only to see whether ssh would refuse it."""
         if depth > MAX_INCLUDE_DEPTH:
-            raise UnsupportedSshConfig(f"{path} is included through too many files")
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            return  # as ssh: a missing or unreadable file says nothing
-        is_active = True
-        for number, line in enumerate(lines, 1):
-            keyword, rest = _split_keyword(line)
-            where = f"{path}:{number}"
+            raise UnsupportedSshConfig(f"{file.path} is included through too many files")
+        is_active = is_wanted
+        for number, line in enumerate(_lines(file, depth), 1):
+            keyword, rest = split_keyword(line)
+            where = f"{file.path}:{number}"
             if keyword == "host":
-                is_active = is_matching_any(self._host, _split_words(rest, where))
+                is_active = is_wanted & self._is_host(_words(keyword, rest, where))
             elif keyword == "match":
-                is_active = self._is_match(_split_words(rest, where), where)
-            # A file included under a Host that does not match says nothing either.
-            elif keyword == "include" and is_active:
-                self._include(_split_words(rest, where), include_base, depth)
-            elif keyword and is_active:
-                self._keep(keyword, rest, where)
+                is_active = self._is_match(split_criteria(rest, where), where, is_wanted)
+            elif keyword == "include":
+                words = _words(keyword, rest, where)
+                self._include(words, file, depth, where, is_wanted=is_active)
+            elif keyword:
+                self._keep(keyword, rest, where, is_active=is_active)
 
-    def _include(self, patterns: Iterable[str], include_base: str, depth: int) -> None:
+    def _is_host(self, patterns: Sequence[str]) -> bool:
+        return is_matching_any(self._host, patterns, is_case_kept=True)
+
+    def _include(
+        self, patterns: Iterable[str], file: _File, depth: int, where: str, *, is_wanted: bool
+    ) -> None:
         for pattern in patterns:
-            expanded = self._config.expand_path(pattern, "Include")
-            for path in sorted(glob.glob(os.path.join(include_base, expanded))):
-                self._read_file(path, include_base, depth + 1)
+            if "${" in pattern or "%" in pattern:
+                # Some versions replace them, the others look for a file of that name.
+                raise UnsupportedSshConfig(
+                    f"{where}: what Include {pattern} means depends on the version of ssh",
+                    host=self._config.alias,
+                    step="resolve",
+                )
+            if pattern.startswith("~") and not file.is_users:
+                raise InvalidSettings(f"{where}: no ~ in the system's file", step="resolve")
+            whole = os.path.join(file.include_base, self._config.expand_home(pattern))
+            for path in sorted(glob.glob(whole)):
+                found = _File(path, file.include_base, is_checked=True, is_users=file.is_users)
+                self._read_file(found, depth + 1, is_wanted=is_wanted)
 
-    def _keep(self, keyword: str, rest: str, where: str) -> None:
-        values = self._config.values
-        words = [rest] if keyword in _COMMANDS else _split_words(rest, where)
-        if not words:
-            raise UnsupportedSshConfig(f"{where}: {keyword} has no value")
+    def _keep(self, keyword: str, rest: str, where: str, *, is_active: bool) -> None:
+        keyword = ALIASES.get(keyword, keyword)
+        values, places = self._config.values, self._config.places
+        if name_of(keyword) is None:
+            if is_matching_any(keyword, self._config.first("ignoreunknown").split(",")):
+                return
+            raise UnsupportedSshConfig(
+                f"{where}: {keyword} is no keyword that we know",
+                host=self._config.alias,
+                step="resolve",
+                advice="Correct it, or name it in IgnoreUnknown before that line.",
+            )
+        words = _words(keyword, rest, where)
+        if not is_active:
+            return
         if keyword in _ADD_UP:
             known = values.setdefault(keyword, [])
             known.extend(word for word in words if word not in known)
+        elif keyword not in values and not self._is_way_taken(keyword):
+            values[keyword] = words
+        else:
             return
-        # Whichever of the two comes first wins over the other.
-        if keyword in ("proxyjump", "proxycommand") and (
-            "proxyjump" in values or "proxycommand" in values
-        ):
-            return
-        values.setdefault(keyword, words)
+        places.setdefault(keyword, where)
 
-    def _is_match(self, words: Sequence[str], where: str) -> bool:
-        criteria = list(words)
+    def _is_way_taken(self, keyword: str) -> bool:
+        """Of ProxyJump and ProxyCommand the first wins; no jump leaves room for a command."""
+        if keyword == "proxyjump":
+            return "proxycommand" in self._config.values
+        if keyword == "proxycommand":
+            return (
+                self._config.first("proxyjump", "none").lower() != "none" or self._is_jump_given()
+            )
+        return False
+
+    def _is_jump_given(self) -> bool:
+        # By the caller: that switches off whatever the files say of the way.
+        return "proxyjump" in self._config.values and "proxyjump" not in self._config.places
+
+    def _is_match(self, words: Sequence[str], where: str, is_wanted: bool) -> bool:
+        if not words:
+            raise InvalidSettings(f"{where}: Match without a criterion", step="resolve")
+        criteria, is_match = list(words), is_wanted
         while criteria:
-            name, _, value = criteria.pop(0).partition("=")
-            is_negated, name = name.startswith("!"), name.lstrip("!").lower()
+            name = criteria.pop(0)
+            is_negated, name = name.startswith("!"), name[name.startswith("!") :].lower()
             if name == "all":
-                return not is_negated
+                if criteria or len(words) > 3:
+                    raise InvalidSettings(f"{where}: `all` stands alone", step="resolve")
+                return is_match and not is_negated
             if name in ("final", "canonical"):
                 self.wants_final_pass |= name == "final"
                 is_met = self._is_final
             else:
-                if not value:
-                    value = criteria.pop(0) if criteria else ""
-                is_met = self._is_met(name, value, where)
-            if is_met == is_negated:
-                return False
-        return True
+                if not criteria:
+                    raise InvalidSettings(f"{where}: Match {name} needs a value", step="resolve")
+                # As ssh: no command is run once the answer stands.
+                is_met = self._is_met(name, criteria.pop(0), where, is_match)
+            is_match &= is_met != is_negated
+        return is_match
 
-    def _is_met(self, name: str, value: str, where: str) -> bool:
-        config = self._config
+    def _is_met(self, name: str, value: str, where: str, is_open: bool) -> bool:
+        config, patterns = self._config, value.split(",")
+        if name in ("host", "originalhost"):
+            known = config.named_host if config.is_set("hostname") else self._host
+            return is_matching_any(known if name == "host" else config.alias, patterns)
+        if name == "user":
+            user = config.first("user", config.local_user)
+            return is_matching_any(user, patterns, is_case_kept=True)
+        if name == "localuser":
+            return is_matching_any(config.local_user, patterns, is_case_kept=True)
         if name == "exec":
-            return self._is_command_true(config.expand(value, "Match exec"), where)
-        subjects = {
-            "host": config.hostname if config.is_set("hostname") else self._host,
-            "originalhost": config.alias,
-            "user": config.first("user", config.local_user),
-            "localuser": config.local_user,
-        }
-        if name not in subjects:
-            raise UnsupportedSshConfig(
-                f"{where}: `Match {name}` is not understood", host=config.alias, step="resolve"
-            )
-        return is_matching_any(subjects[name], value.split(","))
+            return is_open and self._is_command_true(config.expand_match(value), where)
+        if name in _LATER_CRITERIA and not is_open:
+            return False
+        raise UnsupportedSshConfig(
+            f"{where}: `Match {name}` is not understood", host=config.alias, step="resolve"
+        )
 
     def _is_command_true(self, command: str, where: str) -> bool:
+        shell = self._config.environment.get("SHELL") or "/bin/sh"
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", command],
+                [shell, "-c", command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 timeout=MATCH_EXEC_SECONDS,
@@ -251,60 +384,68 @@ class _Reader:
                 host=self._config.alias,
                 step="resolve",
             ) from None
+        except OSError as error:
+            raise InvalidSettings(
+                f"{where}: {shell} cannot be run: {error.strerror}", step="resolve"
+            ) from error
         return done.returncode == 0
 
 
-def is_matching_any(name: str, patterns: Iterable[str]) -> bool:
-    """Whether `name` fits the pattern list of OpenSSH: `*`, `?`, and `!` which vetoes."""
-    is_match = False
-    for pattern in patterns:
-        # No sets of characters there: a bracket is a bracket.
-        literal = pattern.lstrip("!").lower().replace("[", "[[]")
-        if fnmatch.fnmatchcase(name.lower(), literal):
-            if pattern.startswith("!"):
-                return False
-            is_match = True
-    return is_match
+def _lines(file: _File, depth: int) -> list[str]:
+    """Of a file that ssh would read; it refuses one that others can write to."""
+    try:
+        with open(file.path, encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+            about = os.fstat(stream.fileno())
+            if file.is_checked and not _is_ours_alone(about):
+                raise InvalidSettings(
+                    f"ssh_config {file.path} belongs to, or can be written by, somebody else",
+                    step="resolve",
+                    advice=f"chmod go-w {file.path}",
+                )
+            return stream.read().split("\n")
+    except FileNotFoundError:
+        return []
+    except IsADirectoryError:
+        return []
+    except OSError as error:
+        if depth == 0:
+            return []  # as ssh: of the two usual files an unreadable one says nothing
+        raise InvalidSettings(
+            f"ssh_config {file.path} cannot be read: {error.strerror}", step="resolve"
+        ) from error
 
 
-def _split_keyword(line: str) -> tuple[str, str]:
-    found = re.match(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|$)(.*)', line)
-    return (found.group(1).lower(), found.group(2).strip()) if found else ("", "")
+def _is_ours_alone(about: os.stat_result) -> bool:
+    if not hasattr(os, "getuid"):
+        return True
+    return about.st_uid in (0, os.getuid()) and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _split_words(text: str, where: str) -> list[str]:
-    """Words as ssh cuts them: quotes of both kinds, four escapes, '#' begins a comment."""
-    words: list[str] = []
-    word, quote, position = "", "", 0
-    is_started = False
-    while position < len(text):
-        char = text[position]
-        following = text[position + 1 : position + 2]
-        if char == "\\" and following and following in "\\\"'" + ("" if quote else " "):
-            word, is_started, position = word + following, True, position + 1
-        elif quote:
-            word, quote = (word, "") if char == quote else (word + char, quote)
-        elif char in "\"'":
-            quote, is_started = char, True
-        elif char.isspace():
-            words, word, is_started = ([*words, word] if is_started else words), "", False
-        elif char == "#" and not is_started:
-            return words
-        else:
-            word, is_started = word + char, True
-        position += 1
-    if quote:
-        raise UnsupportedSshConfig(f"{where}: a quote is not closed")
-    return [*words, word] if is_started else words
+def _words(keyword: str, rest: str, where: str) -> list[str]:
+    """The value, cut as the keyword wants it.  Raises InvalidSettings where ssh would."""
+    if keyword in COMMANDS:
+        words = [rest.lstrip(" \t=")]
+    elif keyword == "proxyjump":
+        words = [rest.lstrip(" \t=").partition("#")[0].rstrip(" \t")]
+    else:
+        words = split_words(rest, where)
+    if not words or not words[0]:
+        raise InvalidSettings(f"{where}: {keyword} has no value", step="resolve")
+    if keyword in _ONE_WORD and len(words) > 1:
+        raise InvalidSettings(f"{where}: {keyword} has more than one value", step="resolve")
+    if keyword in FLAGS and words[0].lower() not in (*_YES, *_NO):
+        raise InvalidSettings(f"{where}: {keyword} is yes or no, not {words[0]!r}", step="resolve")
+    if keyword == "proxyjump" and re.search(r"\s", words[0]):
+        raise InvalidSettings(f"{where}: ProxyJump {words[0]!r} has a space", step="resolve")
+    return words
 
 
-def _replace_tokens(text: str, tokens: dict[str, str], keyword: str) -> str:
-    def replaced(found: re.Match[str]) -> str:
-        letter = found.group(1)
-        if letter == "%":
-            return "%"
-        if letter not in tokens:
-            raise UnsupportedSshConfig(f"{keyword} uses the token %{letter}")
-        return tokens[letter]
-
-    return re.sub(r"%(.?)", replaced, text)
+def _as_address(name: str) -> str | None:
+    """The usual form of an IP address, so that 127.1 finds its line in known_hosts."""
+    if "%" in name:
+        return None  # its scope is part of it
+    try:
+        found = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return None
+    return str(found[0][4][0])

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass, field
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
 from .ssh_config import HostConfig, read_host_config
@@ -19,11 +21,20 @@ __all__ = ["Target", "resolve_target"]
 
 SSH_PORT = 22
 
-# In the order in which a host is most likely to take them.
-DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
+# In ssh's order: a host may know us by any of them, and treat us accordingly.
+DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 # As ssh, without what paramiko no longer speaks (GSSAPI) and what needs root (hostbased).
 DEFAULT_METHODS = ("publickey", "keyboard-interactive", "password")
+
+# Keywords whose lists restrict what is offered to the host.
+ALGORITHM_LISTS = (
+    "Ciphers",
+    "HostKeyAlgorithms",
+    "KexAlgorithms",
+    "MACs",
+    "PubkeyAcceptedAlgorithms",
+)
 
 # A chain of jump hosts this long is a config that names itself.
 MAX_HOPS = 8
@@ -54,6 +65,16 @@ class Target:
     hashes_names: bool = False
     address_family: str = "any"
     bind_address: str | None = None
+    # False under BatchMode: then nobody is asked for anything.
+    may_ask: bool = True
+    # False under StrictHostKeyChecking yes: then nobody is asked about an unknown key.
+    may_ask_about_key: bool = True
+    # (keyword, list) as in ssh_config, with its `+`, `-` and `^`.
+    algorithms: tuple[tuple[str, str], ...] = ()
+    # Whether ssh would log in by Kerberos, which we do not speak.
+    has_ticket: bool = False
+    # What runs the ProxyCommand.
+    shell: str = "/bin/sh"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,6 +102,7 @@ class _Circumstances:
     ssh_config: str | None
     local_user: str
     home: str
+    environment: Mapping[str, str]
     passed: tuple[str, ...] = field(default=())
 
 
@@ -94,13 +116,15 @@ def resolve_target(
     jump: str | None = None,
     local_user: str,
     home: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Target:
     """The target that is meant: keywords win over the spelling, which wins over ssh_config.
 
     Raises InvalidSettings for what cannot be read, UnsupportedSshConfig for what the config
-    asks of us in vain.  `jump` is a comma-separated chain, or "none".
+    asks of us in vain.  `jump` is a comma-separated chain, or "none".  `environment` is what
+    variables in ssh_config stand for.
     """
-    around = _Circumstances(ssh_config, local_user, home)
+    around = _Circumstances(ssh_config, local_user, home, environment or {})
     return _resolve(spelled, user, ssh_port, identity, jump, around)
 
 
@@ -120,9 +144,11 @@ def _resolve(
         given=given,
         local_user=around.local_user,
         home=around.home,
+        environment=around.environment,
     )
-    hostname = config.hostname.lower()
-    port = _to_port(config.first("port", str(SSH_PORT)))
+    _refuse_what_depends(config)
+    hostname = config.hostname
+    port = _configured_port(config)
     chain = _jump_chain(config)
     own, common = _known_hosts(config)
     if f"{hostname}:{port}" in around.passed:
@@ -148,6 +174,15 @@ def _resolve(
         hashes_names=config.is_yes("hashknownhosts"),
         address_family=config.first("addressfamily", "any").lower(),
         bind_address=config.first("bindaddress") or None,
+        may_ask=not config.is_yes("batchmode"),
+        may_ask_about_key=not config.is_yes("stricthostkeychecking"),
+        algorithms=tuple(
+            (name, config.first(name.lower()))
+            for name in ALGORITHM_LISTS
+            if config.is_set(name.lower())
+        ),
+        has_ticket=_has_ticket(config),
+        shell=around.environment.get("SHELL") or "/bin/sh",
     )
 
 
@@ -191,6 +226,36 @@ def _to_port(text: str, spelled: str | None = None) -> int:
     raise _malformed(spelled if spelled is not None else text, f"{text!r} is not a port number")
 
 
+def _configured_port(config: HostConfig) -> int:
+    """A number, or, as ssh has it, the name of a service."""
+    said = config.first("port", str(SSH_PORT))
+    try:
+        return _to_port(said if said.isdigit() else str(socket.getservbyname(said, "tcp")))
+    except (OSError, InvalidSettings):
+        place = config.places.get("port", "port")
+        raise InvalidSettings(f"{place}: {said!r} is not a port", step="resolve") from None
+
+
+def _refuse_what_depends(config: HostConfig) -> None:
+    """What is harmless in one place and not in another."""
+    user = config.first("user")
+    if "user" in config.places and ("%" in user or "${" in user):
+        raise config.unsupported("User", f"what {user!r} means depends on the version of ssh")
+    if not _methods(config):
+        raise config.unsupported("PreferredAuthentications", "no way to log in is left")
+
+
+def _has_ticket(config: HostConfig) -> bool:
+    """Whether ssh would log in by Kerberos before it tries anything else."""
+    wanted = config.first("preferredauthentications", "gssapi-with-mic").split(",")
+    if not config.is_yes("gssapiauthentication") or "gssapi-with-mic" not in wanted:
+        return False
+    user_id = os.getuid() if hasattr(os, "getuid") else ""
+    usual = f"/tmp/krb5cc_{user_id}"  # noqa: S108 -- Kerberos puts it there
+    kind, _, path = (config.environment.get("KRB5CCNAME") or usual).rpartition(":")
+    return os.path.exists(path) if kind in ("", "FILE") else True
+
+
 def _malformed(spelled: str, why: str) -> InvalidSettings:
     return InvalidSettings(
         f"the target {spelled!r} is malformed: {why}",
@@ -214,7 +279,7 @@ def _given(user: str | None, port: int | None, jump: str | None) -> dict[str, st
 def _host_key_name(config: HostConfig, hostname: str, port: int) -> str:
     # An alias is taken as it is, without the port, like ssh.
     if config.is_set("hostkeyalias"):
-        return config.first("hostkeyalias")
+        return config.first("hostkeyalias").lower()
     return hostname if port == SSH_PORT else f"[{hostname}]:{port}"
 
 
@@ -242,23 +307,25 @@ def _identity_agent(config: HostConfig) -> str | None:
         return None
     if said.lower() == "none":
         return "none"
-    if said.startswith("$"):
-        raise UnsupportedSshConfig(
-            f"IdentityAgent {said!r} names an environment variable", host=config.alias
-        )
+    if said.startswith("$") and not said.startswith("${"):
+        # The old form names a whole path; where it is not set, there is no agent.
+        return config.environment.get(said[1:]) or "none"
     return config.expand_path(said, "IdentityAgent")
 
 
 def _known_hosts(config: HostConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The user's files and the system's; a new key goes into the first of the user's."""
 
-    def files(keyword: str, default: list[str]) -> tuple[str, ...]:
-        words = config.values.get(keyword, default)
-        return tuple(config.expand_path(word, keyword) for word in words if word != "none")
+    def files(keyword: str, default: list[str]) -> list[str]:
+        words = config.values.get(keyword.lower(), default)
+        return [word for word in words if word.lower() != "none"]
 
+    own = files("UserKnownHostsFile", ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"])
+    common = files("GlobalKnownHostsFile", [f"/etc/ssh/ssh_known_hosts{n}" for n in ("", "2")])
     return (
-        files("userknownhostsfile", ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]),
-        files("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"]),
+        tuple(config.expand_path(word, "UserKnownHostsFile") for word in own),
+        # No tokens and no variables there.
+        tuple(config.expand_home(word) for word in common),
     )
 
 
@@ -271,9 +338,7 @@ def _methods(config: HostConfig) -> tuple[str, ...]:
         "password": "passwordauthentication",
     }
     return tuple(
-        method
-        for method in wanted
-        if method in switches and config.first(switches[method], "yes").lower() != "no"
+        method for method in wanted if method in switches and not config.is_no(switches[method])
     )
 
 
@@ -300,7 +365,7 @@ def _resolve_hops(
     if not chain:
         return ()
     passed = (*around.passed, f"{hostname}:{port}")
-    inner = _Circumstances(around.ssh_config, around.local_user, around.home, passed)
+    inner = replace(around, passed=passed)
     if len(passed) > MAX_HOPS:
         raise UnsupportedSshConfig(f"the way to {hostname} leads through too many jump hosts")
     first = _resolve(chain[0], None, None, None, None, inner)

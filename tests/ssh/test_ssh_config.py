@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from smartsim_bridge.errors import InvalidSettings, UnsupportedSshConfig
-from smartsim_bridge.ssh.ssh_config import HostConfig, is_matching_any, read_host_config
+from smartsim_bridge.ssh.config_line import is_matching_any
+from smartsim_bridge.ssh.ssh_config import HostConfig, read_host_config
 from tests.support.users import us
 
 ME = us().name
@@ -142,7 +143,7 @@ def test_after_an_include_the_enclosing_host_goes_on(tmp_path: Path) -> None:
 
 def test_include_of_home_and_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "part").write_text("Port 54\n")
-    config = read(tmp_path, "Include ~/missing ~/part ${HOME}/part")
+    config = read(tmp_path, "Include ~/missing ~/part")
     assert config.first("port") == "54"
 
 
@@ -176,14 +177,53 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         "RevokedHostKeys /etc/ssh/revoked",
         "BindInterface eth0",
         "HostName %C",
-        'User "ann',
         "Include ${XDG_CONFIG_HOME}/ssh/*",
-        "Port",
+        "SetEnv PROJECT=x",
+        "Frobnicate yes",
+        "Host elsewhere\n Frobnicate yes",
+        "Frobnicate yes\nIgnoreUnknown Frob*",
+        "UserKnownHostsFile ~/known\nInclude %h",
+        "CheckHostIP yes",
+        "HostbasedAuthentication yes",
+        "VerifyHostKeyDNS yes",
+        "CertificateFile ~/cert",
+        "PKCS11Provider /lib/x.so",
+        "RequiredRSASize 4096",
+        "GSSAPIKeyExchange yes",
+        "CanonicalizePermittedCNAMEs *.a:*.b",
+        "RefuseConnection x",
+        "Match host 'login1'\n  Port 23",
+        'Match exec "test \\"a\\" = a"\n  Port 23',
     ],
 )
 def test_what_we_cannot_honour_is_refused_and_not_passed_over(text: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSshConfig):
         _ = read(tmp_path, text).hostname
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'User "ann',
+        "Port 23 24",
+        "Host",
+        "Match",
+        "Match host",
+        'Match host "a',
+        "Match all host login1",
+        "IdentitiesOnly maybe",
+        "Host elsewhere\n  User a b",
+        "ProxyJump a, b",
+        "Port",
+        'User ""',
+    ],
+)
+def test_what_ssh_refuses_is_refused(text: str, tmp_path: Path) -> None:
+    path = write_config(tmp_path, text)
+    command = ["ssh", "-G", "-F", str(path), "login1"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    with pytest.raises(InvalidSettings, match="config:"):
+        read(tmp_path, text)
 
 
 def test_a_criterion_behind_one_that_fails_is_not_looked_at(tmp_path: Path) -> None:
@@ -194,7 +234,7 @@ def test_a_criterion_behind_one_that_fails_is_not_looked_at(tmp_path: Path) -> N
 def test_match_exec_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smartsim_bridge.ssh.ssh_config.MATCH_EXEC_SECONDS", 0.05)
     with pytest.raises(UnsupportedSshConfig, match="did not end"):
-        read(tmp_path, "Match exec 'exec sleep 30'\n  Port 23")
+        read(tmp_path, 'Match exec "exec sleep 30"\n  Port 23')
 
 
 @pytest.mark.parametrize(

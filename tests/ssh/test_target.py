@@ -103,7 +103,8 @@ def test_known_hosts_none_leaves_nowhere_to_write(tmp_path: Path) -> None:
 def test_identities_come_from_the_keyword_then_the_config_then_the_defaults(
     tmp_path: Path,
 ) -> None:
-    assert resolve("h", tmp_path).identities[0] == f"{tmp_path}/.ssh/id_ed25519"
+    usual = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+    assert resolve("h", tmp_path).identities == tuple(f"{tmp_path}/.ssh/{one}" for one in usual)
     config = "IdentityFile ~/.ssh/%h-%r\nIdentitiesOnly yes"
     configured = resolve("h", tmp_path, config)
     assert configured.identities == (f"{tmp_path}/.ssh/h-me",)
@@ -130,9 +131,15 @@ def test_identity_agent_is_the_environments_unless_named(
     assert resolve("h", tmp_path, config).identity_agent == agent
 
 
-def test_identity_agent_in_a_variable_is_unsupported(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSshConfig, match="environment"):
-        resolve("h", tmp_path, "IdentityAgent $MY_AGENT")
+def test_identity_agent_in_a_variable_is_that_of_the_callers_environment(tmp_path: Path) -> None:
+    for spelled in ("$MY_AGENT", "${MY_AGENT}"):
+        config = f"IdentityAgent {spelled}"
+        target = resolve("h", tmp_path, config, environment={"MY_AGENT": "/run/agent"})
+        assert target.identity_agent == "/run/agent"
+    # As ssh: the old form is no agent then, and the new one an error.
+    assert resolve("h", tmp_path, "IdentityAgent $MY_AGENT").identity_agent == "none"
+    with pytest.raises(InvalidSettings, match="MY_AGENT"):
+        resolve("h", tmp_path, "IdentityAgent ${MY_AGENT}")
 
 
 def test_methods_follow_the_config(tmp_path: Path) -> None:
