@@ -5,8 +5,8 @@
 exec 2>&1
 # A shell may get options and functions out of the environment (SHELLOPTS, `export -f`).
 set +aefuvxC
+unset -f cd command dd echo id kill printf read test tr unalias uname wc
 unalias -a
-unset -f cd command dd echo id kill printf read tr uname wc
 if [ "$ssb_lines" != "$spare" ]; then
     printf '\n%s-EATEN.' "$nonce"
     exit

@@ -27,7 +27,9 @@ _FORBIDDEN = re.compile(
 # Another shell than ours read the script: how each of them says that it makes no sense.
 _OTHER_SHELLS = (
     ("fish: ", "fish"),
+    ("unable to read input file", "fish"),
     ("undefined variable", "csh"),
+    ("missing '}'", "csh"),
     ("missing }", "csh"),
     ("bad substitution", "csh"),
     ("badly placed", "csh"),

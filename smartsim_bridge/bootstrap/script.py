@@ -37,10 +37,11 @@ PIECE = 64 * 1024
 # A start-up file that asks something reads our script for an answer.  It gets these lines, and
 # the first question sees how many are missing.
 SPARE_LINES = 8
-_SPARE_LINE = "ssb_lines=${ssb_lines-}.\n"
+_FIRST_SPARE, _NEXT_SPARE = "ssb_lines=.\n", "ssb_lines=${ssb_lines-}.\n"
 
-# Where a start-up file replaces the login shell by zsh, that one reads our script.
-_AS_SH = '[ -z "${ZSH_VERSION-}" ] || emulate sh\n'
+# Where a start-up file replaces the login shell by zsh, that one reads our script; where sh is
+# bash, it takes over functions that were exported.
+_AS_SH = '[ -z "${ZSH_VERSION-}" ] || emulate sh; unset -f printf\n'
 
 
 def quote(text: str) -> str:
@@ -85,7 +86,8 @@ def greeting(question: str, *, nonce: str, prelude: str) -> str:
         + text_of("prelude.sh")
         + question
     )
-    return SPARE_LINES * _SPARE_LINE + _AS_SH + on_one_line(body)
+    spares = _FIRST_SPARE + (SPARE_LINES - 1) * _NEXT_SPARE
+    return spares + _AS_SH + on_one_line(body)
 
 
 def on_one_line(text: str) -> str:

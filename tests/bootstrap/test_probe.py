@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from smartsim_bridge.bootstrap import shell as shell_module
 from smartsim_bridge.bootstrap.facts import Facts
 from smartsim_bridge.bootstrap.host import LocalHost
 from smartsim_bridge.bootstrap.probe import probe
+from smartsim_bridge.bootstrap.script import text_of
 from smartsim_bridge.bootstrap.shell import Shell
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import CommandsForbidden, NoLoginShell, ProbeFailed
@@ -33,6 +35,7 @@ from tests.bootstrap.samples import (
     write_program,
 )
 
+ROOT = Path(__file__).parents[2]
 LOGIN_SHELLS = ["sh", "bash", "dash", "busybox", "tcsh", "csh", "fish", "zsh", "ksh", "mksh"]
 SCRIPT_SHELLS = ["dash", "bash --posix", "bash", "busybox sh", "ksh", "mksh", "zsh"]
 
@@ -347,6 +350,104 @@ def test_a_broken_python_is_passed_over_with_its_words(head: Head) -> None:
 
     assert facts.pythons[0].fault == "error while loading shared libraries: libx"
     assert facts.pythons[1].path == having
+
+
+def test_a_python_that_hangs_is_ended_and_the_next_one_taken(head: Head) -> None:
+    hanging = head.add_program("python3", "echo loading; exec sleep 1000")
+    having = head.add_python("python3.13", "3.13.0", "27.3.0")
+    with Shell(head.host(), deadline=Deadline(8), nonce=NONCE) as shell:
+        facts = probe(shell, journey=Journey("h"))
+
+    assert [python.path for python in facts.pythons] == [hanging, having]
+    assert re.fullmatch("loading did not answer within [12] s", facts.pythons[0].fault)
+
+
+def test_a_pyzmq_that_hangs_does_not_end_the_search(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "zmq.py").write_text("import time\ntime.sleep(1000)\n")
+    hanging = head.add_program("python3", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    having = head.add_python("python3.13", "3.13.0", "27.3.0")
+    with Shell(head.host(), deadline=Deadline(8), nonce=NONCE) as shell:
+        facts = probe(shell, journey=Journey("h"))
+
+    assert [python.path for python in facts.pythons] == [hanging, having]
+    assert "did not answer" in facts.pythons[0].fault
+
+
+def test_a_search_through_what_hangs_has_an_end(head: Head) -> None:
+    for name in ("python3", "python3.14", "python3.13"):
+        head.add_program(name, "exec sleep 1000")
+    having = head.add_python("python3.12", "3.12.0", "27.3.0")
+    with Shell(head.host(), deadline=Deadline(9), nonce=NONCE) as shell:
+        pythons = probe(shell, journey=Journey("h")).pythons
+
+    assert [python.fault for python in pythons] == [
+        *(f"did not answer within {seconds} s" for seconds in (2, 1, 1)),
+        "",
+    ]
+    assert pythons[-1].path == having
+
+
+def test_without_the_program_timeout_pythons_are_asked_all_the_same(head: Head) -> None:
+    path = head.add_python("python3", "3.11.2", "27.3.0")
+    finds_only_that = f"command() {{ case $2 in python3) echo '{path}' ;; *) return 1 ;; esac; }}"
+
+    assert [python.zmq for python in ask(head.host(), prelude=finds_only_that).pythons] == [
+        "27.3.0"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        ("echo 'pyenv: python3: command not found' >&2; exit 127", "pyenv: python3: command not"),
+        ("printf 'Which version? '; read -r answer; echo $answer; exit 1", "Which version?"),
+        ("exec /no/such/venv/bin/python", "not found"),
+        ("kill -SEGV $$", "Segmentation fault|ended with status 139"),
+        ("exit 1", "ended with status 1"),
+    ],
+    ids=["shim", "question", "broken venv", "crash", "silent"],
+)
+def test_a_python_that_is_none_is_recorded_with_its_fault(
+    head: Head, script: str, fault: str
+) -> None:
+    head.add_program("python3", script)
+    having = head.add_python("python3.11", "3.11.4", "27.3.0")
+    facts = ask(head.host())
+
+    assert re.search(fault, facts.pythons[0].fault)
+    assert facts.pythons[1].path == having
+
+
+def test_an_old_python_before_a_new_one_is_passed_over(head: Head) -> None:
+    head.add_python("python3", "3.6.8")
+    having = head.add_python("python3.11", "3.11.4", "27.3.0")
+
+    assert ask(head.host()).pythons[-1].path == having
+
+
+@pytest.mark.parametrize("place", [".local", "miniforge3", "miniconda3", "mambaforge", "anaconda3"])
+def test_a_python_in_the_home_is_found_without_a_path_to_it(head: Head, place: str) -> None:
+    folder = head.home / place / "bin"
+    folder.mkdir(parents=True)
+    path = write_program(folder / "python3", "echo 'PYTHON|3.12.0|27.3.0|'")
+    for name in ("python3", "python"):
+        head.add_python(name, "3.6.8")
+
+    assert str(path) in [python.path for python in ask(head.host()).pythons]
+
+
+def test_the_search_is_in_the_documented_order() -> None:
+    """The numbered list of the page and the loop of the script, name by name."""
+    page = (ROOT / "docs/how-it-works/bootstrap.md").read_text("utf-8")
+    listed = page.partition("## The search for a Python\n")[2].partition("Nothing is looked for")[0]
+    items = re.split(r"\n1\. ", listed)[1]
+    promised = re.findall("`([^`]+)`", items)
+    loop = text_of("probe.sh").partition("for candidate in ")[2].partition("; do")[0]
+    tried = [
+        word.strip('"').replace("${HOME%/}", "~") for word in loop.replace("\\\n", " ").split()
+    ]
+
+    assert tried == promised
 
 
 def test_a_python_that_chatters_is_understood(head: Head) -> None:
