@@ -26,6 +26,7 @@ from .plan import (
     Wish,
     in_next_directory,
     plan,
+    sent_again,
     stored_at,
 )
 from .probe import probe
@@ -152,6 +153,7 @@ class _Errand:
 
     def start(self, decided: Start, facts: Facts) -> Found:
         unprovided = None
+        is_unchecked = decided.upload is None  # found there, by name and size only
         while True:
             if decided.upload is not None:
                 path = upload(self.shell, decided.upload, self.artifact, journey=self.journey)
@@ -165,9 +167,14 @@ class _Errand:
             except LaunchFailed as failed:
                 # What can be read may be full, or another's: only the server finds out.
                 following = in_next_directory(decided, facts)
-                if following is None or decided.launch.state_dir not in failed.what:
+                if following is not None and decided.launch.state_dir in failed.what:
+                    decided = following
+                elif is_unchecked and not self.shell.deadline.is_over:
+                    # A disk may have damaged what lies there; what arrives is checked.
+                    decided = sent_again(decided)
+                else:
                     raise
-                decided = following
+                is_unchecked = False
             else:
                 return Found(beacon, credentials, started, facts, unprovided=unprovided)
 

@@ -32,6 +32,7 @@ __all__ = [
     "in_next_directory",
     "listen_addresses",
     "plan",
+    "sent_again",
     "stored_at",
 ]
 
@@ -293,6 +294,13 @@ def in_next_directory(start: Start, facts: Facts) -> Start | None:
         instead_of=_instead_of(rest[0], facts),
     )
     return Start(Upload(launch.python, artifact, rest), launch, start.python)
+
+
+def sent_again(start: Start) -> Start:
+    """The same, with the far half sent to where it lies already."""
+    launch = start.launch
+    artifact = launch.path.rpartition("/")[2]
+    return replace(start, upload=Upload(launch.python, artifact, (launch.state_dir,)))
 
 
 def stored_at(start: Start, path: str, facts: Facts) -> Start:

@@ -17,7 +17,7 @@ from smartsim_bridge.bootstrap.artifact import build
 from smartsim_bridge.bootstrap.ensure import Found, ensure_server, find_server
 from smartsim_bridge.bootstrap.facts import Facts
 from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import NoServer, NoUsablePython
+from smartsim_bridge.errors import LaunchFailed, NoServer, NoUsablePython
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import Head, modern_pythons, start_ticks
 
@@ -118,6 +118,45 @@ def test_a_killed_server_is_replaced_without_a_second_upload(errands: Errands) -
     assert errands.stages() == ["probe", "launch"]
     assert second.started
     assert second.beacon.pid != first.beacon.pid
+
+
+def test_a_far_half_that_the_disk_damaged_is_sent_again(errands: Errands) -> None:
+    first = errands.run()
+    kill(first.beacon.pid)
+    far = Path(first.beacon.state_dir) / "far" / build().name
+    whole = far.read_bytes()
+    far.write_bytes(b"\0" * len(whole))
+    errands.stages()
+    second = errands.run()
+
+    assert errands.stages() == ["probe", "launch", "upload", "launch"]
+    assert second.started
+    assert far.read_bytes() == whole
+
+
+def test_a_launch_that_fails_with_what_was_just_sent_is_not_repeated(errands: Errands) -> None:
+    python = errands.head.add_program(
+        "python", f'case $* in *serve*) exit 7 ;; esac; exec {sys.executable} "$@"'
+    )
+    with pytest.raises(LaunchFailed, match="with status 7"):
+        errands.run(python=python)
+    assert errands.stages() == ["probe", "upload", "launch"]
+    with pytest.raises(LaunchFailed, match="with status 7"):
+        errands.run(python=python)
+    assert errands.stages() == ["probe", "launch", "upload", "launch"]
+
+
+def test_the_server_has_the_umask_of_the_login(errands: Errands) -> None:
+    pid = errands.run(prelude="umask 027").beacon.pid
+
+    assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text()
+    assert {path.stat().st_mode & 0o077 for path in errands.head.state.rglob("*")} == {0}
+
+
+def test_a_strange_umask_of_the_login_does_not_matter(errands: Errands) -> None:
+    found = errands.run(prelude="umask 777")
+
+    assert errands.run().beacon == found.beacon
 
 
 def test_racing_errands_get_one_server(errands: Errands) -> None:
