@@ -20,26 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 READY_SECONDS = 30.0
-SCHEDULER_COMMANDS = [
-    "sacct",
-    "sacctmgr",
-    "salloc",
-    "sattach",
-    "sbatch",
-    "sbcast",
-    "scancel",
-    "scontrol",
-    "sdiag",
-    "sinfo",
-    "sprio",
-    "squeue",
-    "sreport",
-    "srun",
-    "sshare",
-    "sstat",
-    "strigger",
-    "sview",
-]
+SCHEDULER_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
+SCHEDULER_COMMANDS += " sprio squeue sreport srun sshare sstat strigger sview"
 # login1's other doors: port, and what is forbidden there.
 STRICT_SSHD = {2200: "AllowTcpForwarding=no", 2201: "MaxSessions=1", 2202: "PermitOpen=none"}
 
@@ -184,11 +166,11 @@ def daemons(plan: Plan) -> list[Callable[[Plan], None]]:
 
 def start_sshd(plan: Plan) -> None:
     Path("/run/sshd").mkdir(mode=0o755)
-    doors = {22: "Port=22", **(STRICT_SSHD if plan.is_controller else {})}
+    doors = {22: "UseDNS=no", **(STRICT_SSHD if plan.is_controller else {})}
     for port, option in doors.items():
         log, pid = f"/var/log/sshd-{port}.log", f"PidFile=/run/sshd-{port}.pid"
         # It comes back once it listens.
-        run("/usr/sbin/sshd", "-E", log, "-o", f"Port={port}", "-o", pid, "-o", option)
+        run("/usr/sbin/sshd", "-E", log, "-p", str(port), "-o", pid, "-o", option)
 
 
 def start_munge(plan: Plan) -> None:

@@ -31,7 +31,7 @@ def make_plan(place: Place, site: Site, root: str, boot_id: str) -> Plan:
         private["/etc/munge/munge.key"] = site.munge_key
         private.update(_templates("/etc/slurm", "slurmdbd.conf"))
     else:
-        removed += [f"/usr/bin/{command}" for command in SCHEDULER_COMMANDS]
+        removed += [f"/usr/bin/{command}" for command in SCHEDULER_COMMANDS.split()]
     if place.python == "zmq":
         files["/usr/local/bin/python3"] = _wrapper(sys.executable)
     elif place.python != "any":

@@ -72,12 +72,13 @@ class Site:
 
     def write_homes(self) -> None:
         """All home directories, as on their first day."""
-        for place in HOSTS.values():
+        for home in {place.home for place in HOSTS.values()}:
+            sharing = [place for place in HOSTS.values() if place.home == home]
             write_homes(
-                self.path(f"home-{place.home}"),
+                self.path(f"home-{home}"),
                 self.keys,
-                has_sshd=place.has_sshd,
-                is_head=place.is_head,
+                has_sshd=any(place.has_sshd for place in sharing),
+                is_head=any(place.is_head for place in sharing),
             )
 
     def is_shown_below(self, directory: str) -> bool:
