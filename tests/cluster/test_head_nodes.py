@@ -6,6 +6,8 @@ script is, the right rung must hold, or the error must say why none can.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import smartsim_bridge.errors
@@ -126,7 +128,7 @@ def test_a_head_without_pyzmq_serves_by_stdio(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("way", ["keyword", "ssh_config"])
 def test_from_outside_it_goes_through_the_gateway(cluster: Cluster, way: str) -> None:
-    keywords = {"jump": "gateway"} if way == "keyword" else {}
+    keywords: dict[str, Any] = {"jump": "gateway"} if way == "keyword" else {}
     if way == "ssh_config":
         config = cluster.host("remote").path("/home/alice/.ssh/config")
         config.write_text("Host login1\n  ProxyJump gateway\n", encoding="ascii")
