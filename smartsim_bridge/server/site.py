@@ -15,6 +15,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def is_safe_site(site: str) -> bool:
     try:
         for path in (site, os.path.dirname(site)):
             found = os.lstat(path)
-            if found.st_uid != os.getuid() or found.st_mode & 0o022:
+            if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return False
     except (OSError, ValueError):
         return False
@@ -115,13 +116,12 @@ def _members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
     total, seen = 0, set[str]()
     for info in archive.infolist():
         parts = info.filename.rstrip("/").split("/")
-        kind = info.external_attr >> 16 & 0o170000
-        if info.is_dir() and kind in (0, 0o040000):
-            _check_parts(parts, info.filename)
-            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
         _check_parts(parts, info.filename)
-        if kind not in (0, 0o100000) or info.is_dir():
-            raise ValueError(f"{info.filename!r} in the wheel is no regular file")
+        if info.is_dir() and kind in (0, stat.S_IFDIR):
+            continue
+        if info.is_dir() or kind not in (0, stat.S_IFREG) or len(parts) < 2:
+            raise ValueError(f"{info.filename!r} in the wheel is no regular file of a package")
         total += info.file_size
         if len(seen) >= MAX_FILES or total > MAX_BYTES:
             raise ValueError("the wheel unpacks to more than pyzmq has ever been")

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from smartsim_bridge.bootstrap.facts import Neighbour, PythonFound
+from smartsim_bridge.bootstrap.facts import Build, Neighbour, PythonFound
 from smartsim_bridge.bootstrap.plan import (
     Elsewhere,
     Launch,
     LookAgain,
+    Provide,
     Start,
     Upload,
     Use,
@@ -376,3 +377,50 @@ def test_the_state_follows_the_far_half() -> None:
     assert (launch.state_dir, launch.instead_of) == ("/tmp/smartsim-bridge-1000", STATE)
     launch = stored_at(start, f"{STATE}/far/far.pyz", FACTS).launch
     assert (launch.state_dir, launch.instead_of) == (STATE, "")
+
+
+# --- pyzmq that is brought ----------------------------------------------------------------
+
+BUILT = Build("cpython-39-x86_64-linux-gnu", "linux-x86_64", "x86_64", 64, "glibc 2.28")
+BARE = PythonFound("/usr/bin/python3.9", (3, 9, 2), why_no_zmq="none", build=BUILT)
+PYPY = PythonFound("/usr/bin/pypy3", (3, 10, 1), build=replace(BUILT, soabi="pypy310-pp73"))
+
+
+def test_pyzmq_is_brought_only_where_that_is_wanted_and_there_is_none() -> None:
+    bare = replace(FACTS, pythons=(BARE,))
+    wanting = replace(WISH, provision=True)
+
+    decided = plan(bare, wanting)
+    assert isinstance(decided, Start)
+    assert decided.provide == Provide(
+        BARE, (STATE, *(f"{root}/smartsim-bridge-1000" for root in ("/var/tmp", "/tmp")))
+    )
+    for facts, wish in ((bare, WISH), (FACTS, wanting)):
+        decided = plan(facts, wish)
+        assert isinstance(decided, Start)
+        assert decided.provide is None
+
+
+def test_pyzmq_goes_to_the_python_that_a_wheel_can_fit() -> None:
+    facts = replace(FACTS, pythons=(PYPY, BARE))
+
+    chosen = [plan(facts, replace(WISH, provision=wanted)) for wanted in (True, False)]
+    assert [one.python for one in chosen if isinstance(one, Start)] == [BARE, PYPY]
+
+
+def test_where_no_wheel_fits_the_first_serves_all_the_same() -> None:
+    decided = plan(replace(FACTS, pythons=(PYPY,)), replace(WISH, provision=True))
+
+    assert isinstance(decided, Start)
+    assert decided.python == PYPY
+    assert decided.provide is not None
+
+
+def test_what_lies_beside_the_far_half_is_named_to_the_server() -> None:
+    lent = replace(BARE, zmq="27.3.0", site="/state/far/pyzmq-27")
+
+    for provision in (False, True):
+        decided = plan(replace(FACTS, pythons=(lent,)), replace(WISH, provision=provision))
+        assert isinstance(decided, Start)
+        assert decided.launch.site == "/state/far/pyzmq-27"
+        assert decided.provide is None
