@@ -27,11 +27,14 @@ __all__ = ["ALL_WAYS", "Ways", "does_not_answer"]
 
 ALL_WAYS = ("tunnel", "direct", "stdio")
 
-# A tunnel in which nothing moves must not use up the time of the rungs behind it.  What
-# counts beside it is the way itself: its proof is one round trip, a handshake some four.
+# A tunnel in which nothing moves must not use up the time of the rungs behind it: so long for
+# the proof that a channel opens, and for the handshake through it.  On a slow way, whose proof
+# is one round trip, a handshake takes some four.
 TUNNEL_SECONDS, ROUND_TRIPS = 2.0, 10
-# For each way to another head: the packets to one that is down vanish as a rule.
-NEIGHBOUR_SECONDS = 2.0
+NEIGHBOUR_SECONDS = 2.0  # for a server on another head to answer our greeting
+# For a port of another head to take a connection: heads are near each other, or in between
+# somebody drops the packets, and the step by ssh is still to come.
+KNOCK_SECONDS = 1.0
 # For a server that was started without.
 LATER = "`smartsim-bridge start --replace --provision` gives it pyzmq, and its commands go on"
 
@@ -96,7 +99,9 @@ class Ways:
 
         async def dial() -> Link:
             loop, whole = asyncio.get_running_loop(), attempts.deadline
-            proof = whole.within(NEIGHBOUR_SECONDS) if self._elsewhere else whole
+            is_only = attempts.is_only("tunnel")
+            knock = KNOCK_SECONDS if self._elsewhere else TUNNEL_SECONDS
+            proof = whole if is_only else whole.within(knock)
             began = loop.time()
             with attempts.journey.stage("tunnel") as note:
                 tunnel, endpoint = await rungs.dial_tunnel(
@@ -109,7 +114,7 @@ class Ways:
                 attempts.beneath.append(tunnel)
                 note.detail = f"{endpoint} to {address[0]}:{address[1]}"
             limit = max(TUNNEL_SECONDS, ROUND_TRIPS * (loop.time() - began))
-            if attempts.is_only("tunnel"):
+            if is_only:
                 limit = whole.left
             assert server.credentials is not None  # dial_tunnel has looked
             return await rungs.connect_endpoint(endpoint, server.credentials, whole.within(limit))
@@ -128,6 +133,8 @@ class Ways:
         host = server.beacon.host if self._elsewhere else self._host
         endpoints = list(reachable(server.beacon, host))
         credentials, deadline = server.credentials, self._attempts.deadline
+        if self._elsewhere and not self._attempts.is_only("direct"):
+            deadline = deadline.within(KNOCK_SECONDS)
         if not endpoints or credentials is None:
             self._attempts.skip("direct", "the server listens on its own loopback only")
             return None

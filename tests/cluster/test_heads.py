@@ -1,0 +1,254 @@
+"""Several heads, one alias, one home: one server, found from everywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.near_side import Outcome
+
+pytestmark = pytest.mark.cluster
+
+HEADS = ("login1", "login3")  # those that `login` leads to, in turns
+
+_MANY = """
+import json, sys
+from smartsim_bridge import init_command_server
+for _ in range(int(sys.argv[1])):
+    with init_command_server("login", autostart=True) as bridge:
+        status = bridge.status()
+        said = bridge.run(["hostname"]).stdout.strip()
+        landed = [stage.detail for stage in status.stages if stage.name == "probe"]
+        row = [status.server_host, status.server_pid, said, status.transport, landed[0]]
+        print(json.dumps(row))
+"""
+
+
+def servers(cluster: Cluster, user: str = "alice") -> dict[str, list[int]]:
+    """Pids of server processes per head, whatever beacons say."""
+    found = {}
+    for name in HEADS:
+        said = cluster.host(name).run("pgrep", "-u", user, "-f", " serve ", check=False).stdout
+        found[name] = [int(pid) for pid in said.split()]
+    return found
+
+
+def everywhere(cluster: Cluster) -> list[int]:
+    """The same, in one list."""
+    return [pid for pids in servers(cluster).values() for pid in pids]
+
+
+def start_through_the_alias(cluster: Cluster, host: str) -> dict[str, Any]:
+    """A server on that head, started as `login`."""
+    laptop = cluster.near("laptop", "alice")
+    for _ in HEADS:
+        status = laptop.connect(addr="login", autostart=True).status
+        assert status is not None
+        if status["server_host"] == host:
+            return status
+        assert laptop.cli("stop", "--addr", status["server_host"]).returncode == 0
+    raise AssertionError(f"login never leads to {host}")
+
+
+def of_both_landings(cluster: Cluster, **keywords: Any) -> dict[str, Outcome]:
+    """What a connect through the alias comes to from each head, by the name of that head."""
+    laptop, found = cluster.near("laptop", "alice"), {}
+    for _ in range(2 * len(HEADS)):
+        before = {name: logins(cluster, name) for name in HEADS}
+        outcome = laptop.connect(addr="login", **keywords)
+        (landed,) = (name for name in HEADS if logins(cluster, name) > before[name])
+        found[landed] = outcome
+        if len(found) == len(HEADS):
+            return found
+    raise AssertionError(f"login leads to {list(found)} only")
+
+
+def logins(cluster: Cluster, name: str) -> int:
+    """From outside; a step from head to head is none of them."""
+    laptop = cluster.host("laptop").address
+    lines = cluster.host(name).sshd_log().splitlines()
+    return sum("Accepted " in line and f"from {laptop} " in line for line in lines)
+
+
+@pytest.mark.parametrize(("first", "way"), [("login1", "tunnel"), ("login3", "stdio")])
+def test_twenty_connects_through_the_alias_reach_one_server(
+    cluster: Cluster, first: str, way: str
+) -> None:
+    """login3 has no pyzmq: its server is reached by stdio, one step further."""
+    status = start_through_the_alias(cluster, first)
+    if way == "tunnel":
+        cluster.firewall.open()
+    said = cluster.near("laptop", "alice").python(_MANY, "20", timeout=120).stdout
+    answers = [json.loads(line) for line in said.splitlines()]
+
+    assert len(answers) == 20
+    assert {tuple(answer[:4]) for answer in answers} == {(first, status["server_pid"], first, way)}
+    assert {answer[4].partition("@")[2].partition(",")[0] for answer in answers} == set(HEADS)
+    assert everywhere(cluster) == [status["server_pid"]]
+
+
+def test_the_tunnel_leads_on_to_the_other_head(cluster: Cluster) -> None:
+    start_through_the_alias(cluster, "login1")
+    cluster.firewall.open()
+    outcome = of_both_landings(cluster, transport="tunnel")["login3"]
+
+    assert outcome.transport == "tunnel"
+    assert outcome.status is not None
+    assert outcome.status["rungs"][-1]["reason"] == "to login1"
+
+
+def test_a_head_that_is_named_gets_a_server_of_its_own(cluster: Cluster) -> None:
+    first = cluster.near("laptop", "alice").connect(addr="login1", autostart=True).status
+    second = cluster.near("laptop", "alice").connect(addr="login3", autostart=True).status
+    assert first is not None
+    assert second is not None
+    assert (first["server_host"], second["server_host"]) == ("login1", "login3")
+    assert [one.partition(",")[0] for one in second["others"]] == ["login1"]
+
+    # Where both have one, the login decides.
+    landings = of_both_landings(cluster)
+    for name, outcome in landings.items():
+        assert outcome.status is not None
+        assert outcome.status["server_host"] == name
+
+
+def test_heads_that_cannot_reach_each_other_are_told_apart(cluster: Cluster) -> None:
+    status = start_through_the_alias(cluster, "login1")
+    cluster.firewall.cut("login1", "login3")
+    landings = of_both_landings(cluster)
+    assert landings["login1"].status is not None
+    error = landings["login3"].error
+    assert error is not None
+    assert error["kind"] == "ServerElsewhere"
+    assert f"runs on login1, pid {status['server_pid']}" in error["what"]
+    for way in ("tunnel", "stdio"):
+        assert f"{way} to login1: " in error["text"]
+    assert 'addr="login1"' in error["advice"]
+    assert landings["login3"].seconds < 10
+
+    landings = of_both_landings(cluster, autostart=True)
+    started = landings["login3"].status
+    assert started is not None
+    assert started["started"]
+    assert started["server_host"] == "login3"
+    assert [one.partition(",")[0] for one in started["others"]] == ["login1"]
+
+
+def test_a_crashed_head_costs_seconds_until_its_heartbeat_is_old(cluster: Cluster) -> None:
+    start_through_the_alias(cluster, "login1")
+    (pid,) = servers(cluster)["login1"]
+    cluster.host("login1").run("kill", "-KILL", str(pid))
+    outcome = of_both_landings(cluster, autostart=True)["login3"]
+    assert outcome.status is not None
+    assert outcome.seconds < 10
+
+
+def test_each_verb_works_from_the_other_head(cluster: Cluster) -> None:
+    status = start_through_the_alias(cluster, "login1")
+    cluster.firewall.open()
+    laptop, pid = cluster.near("laptop", "alice"), f"pid {status['server_pid']}"
+    kept = laptop.cli("run", "--addr", "login", "--detach", "--", "sleep", "100")
+    assert kept.returncode == 0, kept.stderr
+    for _ in HEADS:
+        assert pid in laptop.cli("status", "--addr", "login").stdout
+        assert "sleep 100" in laptop.cli("ps", "--addr", "login").stdout
+        assert f"serving as {pid}" in laptop.cli("logs", "--addr", "login").stdout
+    # From a head, too, and from a compute node.
+    for host in ("login3", "compute1"):
+        near = cluster.near(host, "alice")
+        assert pid in near.cli("status", "--addr", "login1").stdout
+    stopped = cluster.near("login3", "alice").cli("stop", "--addr", "login1")
+    assert pid in stopped.stdout, stopped.stderr
+    assert servers(cluster) == {"login1": [], "login3": []}
+
+
+def test_the_alias_ends_the_server_whichever_head_it_leads_to(cluster: Cluster) -> None:
+    for first in HEADS:
+        start_through_the_alias(cluster, first)
+        # The next login ends at the other head.
+        stopped = cluster.near("laptop", "alice").cli("stop", "--addr", "login")
+        assert f"server on {first}" in stopped.stdout, stopped.stderr
+        assert servers(cluster) == {"login1": [], "login3": []}
+
+
+def test_where_none_runs_the_others_are_named(cluster: Cluster) -> None:
+    status = start_through_the_alias(cluster, "login1")
+    stopped = cluster.near("login3", "alice").cli("stop")
+    assert f"login1 (pid {status['server_pid']})" in stopped.stderr
+    stopped = cluster.near("laptop", "alice").cli("stop", "--addr", "login3")
+    assert f"login1 (pid {status['server_pid']})" in stopped.stderr
+    assert servers(cluster)["login1"] == [status["server_pid"]]
+
+
+def test_a_compute_node_reaches_the_server_of_the_alias_without_a_login(cluster: Cluster) -> None:
+    status = start_through_the_alias(cluster, "login1")
+    cluster.firewall.open()
+    before = [cluster.host(name).sshd_log().count("Accepted ") for name in HEADS]
+    outcome = cluster.near("compute1", "alice").connect(addr="login", run=[["hostname"]])
+
+    assert outcome.transport == "direct"
+    assert outcome.status is not None
+    assert outcome.status["server_pid"] == status["server_pid"]
+    assert outcome.completed[0]["stdout"] == "login1\n"
+    assert [cluster.host(name).sshd_log().count("Accepted ") for name in HEADS] == before
+
+
+def test_after_a_reboot_a_new_server_tells_what_was_lost(cluster: Cluster) -> None:
+    laptop = cluster.near("laptop", "alice")
+    first = laptop.connect(addr="login1", autostart=True).status
+    assert first is not None
+    kept = laptop.cli("run", "--addr", "login1", "--detach", "--", "sleep", "100")
+    assert kept.returncode == 0, kept.stderr
+    cluster.host("login1").reboot()
+    place = "/home/alice/.local/state/smartsim-bridge/servers"
+    assert len(list(cluster.host("login3").path(place).glob("*.json"))) == 1
+
+    began = time.monotonic()
+    again = laptop.connect(addr="login1", autostart=True).status
+    assert again is not None
+    assert again["started"]
+    assert time.monotonic() - began < 15
+    left = [
+        json.loads(one.read_text()) for one in cluster.host("login3").path(place).glob("*.json")
+    ]
+    assert [one["pid"] for one in left] == [again["server_pid"]]
+    said = laptop.cli("ps", "--all", "--addr", "login1").stdout
+    assert "sleep 100" in said
+    assert "unknown" in said
+
+
+def test_a_session_waits_for_the_server_that_has_its_commands(cluster: Cluster) -> None:
+    """Coming back by the other head it must neither start a server there nor give up."""
+    status = start_through_the_alias(cluster, "login1")
+    code = """
+import subprocess, sys, time
+from smartsim_bridge import init_command_server
+with init_command_server("login", autostart=True) as bridge:
+    command = bridge.popen(["sh", "-c", "echo begun; sleep 4; echo done"], text=True)
+    assert command.stdout.readline() == "begun\\n"
+    print("go", flush=True)
+    sys.stdin.readline()
+    print(command.stdout.read().strip(), command.wait(), bridge.status().reconnects > 0,
+          bridge.status().server_pid)
+"""
+    near = cluster.near("laptop", "alice")
+    process = near.host.popen(sys.executable, "-c", code, user="alice", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "go\n"
+        for name in HEADS:
+            cluster.host(name).run("pkill", "-u", "alice", "-x", "sshd", check=False)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline().split() == ["done", "0", "True", str(status["server_pid"])]
+    finally:
+        process.kill()
+        process.communicate()
+    assert everywhere(cluster) == [status["server_pid"]]
