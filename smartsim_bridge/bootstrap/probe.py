@@ -59,6 +59,8 @@ def _patience(left: float) -> int:
 
 def _summary(facts: Facts) -> str:
     place = f"{facts.user}@{facts.host}, {facts.system} {facts.arch}"
+    if facts.prelude_status:
+        place += f", the prelude ended with status {facts.prelude_status}"
     if not facts.searched:
         return f"{place}, a server runs"
     usable = next((str(python) for python in facts.pythons if python.zmq), "")

@@ -32,7 +32,8 @@ NOISE_LIMIT = 16384
 # Where the caller sets no limit, paramiko would wait an hour for a channel.
 OPEN_SECONDS = 60.0
 
-# What came before the end of a channel only has to be taken from a buffer of ours.
+# What came before the end of a channel only has to be taken from a buffer of ours, and its
+# status comes next.
 LISTENER_SECONDS = 1.0
 
 # A session slot that was just given up is free again a moment later; see _open_channel.
@@ -173,6 +174,9 @@ class StdioPipe:
     @property
     def status(self) -> int | None:
         """The exit status, once the command ended and the host said so."""
+        if self._channel.eof_received:
+            # The end of the output and the status are two messages.
+            self._channel.status_event.wait(LISTENER_SECONDS)
         return self._channel.exit_status if self._channel.exit_status >= 0 else None
 
     def wait(self) -> None:

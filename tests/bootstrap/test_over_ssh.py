@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from smartsim_bridge.bootstrap import shell as shell_module
 from smartsim_bridge.bootstrap.ensure import Found, ensure_server
 from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import ProbeFailed
+from smartsim_bridge.errors import CommandsForbidden, NoLoginShell, ProbeFailed
 from smartsim_bridge.ssh.connection import SshConnection
 from smartsim_bridge.stages import Journey
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.sshd
+
+SOON = 2.0  # seconds
 
 
 def run(connection: SshConnection, journey: Journey | None = None) -> Found:
@@ -79,11 +83,30 @@ def test_a_forced_command_that_runs_what_is_asked_is_no_trouble(
         assert found.started
 
 
-def test_a_forced_command_that_refuses_is_quoted(make_sshd: MakeSshd, connect: Connect) -> None:
-    sshd = make_sshd("ForceCommand echo 'only rsync is allowed here'; exit 1")
+@pytest.mark.parametrize(
+    ("command", "kind", "words"),
+    [
+        ("echo 'only rsync is allowed here'; exit 1", CommandsForbidden, "only rsync is allowed"),
+        ("internal-sftp", CommandsForbidden, "sftp connections only"),
+        ("/usr/sbin/nologin", NoLoginShell, "not available"),
+        ("/bin/false", NoLoginShell, "with status 1"),
+        ("exec bash -c 'no-such-word || exit 5'", ProbeFailed, "no-such-word"),
+    ],
+)
+def test_a_refusal_is_quoted_at_once_with_its_own_error(
+    make_sshd: MakeSshd,
+    connect: Connect,
+    command: str,
+    kind: type[ProbeFailed],
+    words: str,
+) -> None:
+    connection = connect(make_sshd(f"ForceCommand {command}").target())
+    began = time.monotonic()
+    with pytest.raises(ProbeFailed, match=words) as raised:
+        run(connection)
 
-    with pytest.raises(ProbeFailed, match="only rsync is allowed here"):
-        run(connect(sshd.target()))
+    assert type(raised.value) is kind
+    assert time.monotonic() - began < SOON
 
 
 def test_what_a_refusing_host_says_on_standard_error_is_quoted(
@@ -104,12 +127,37 @@ def test_one_session_at_a_time_is_enough(make_sshd: MakeSshd, connect: Connect) 
             assert run(connection).beacon == found.beacon
 
 
-@pytest.mark.parametrize("shell", ["tcsh", "fish", "zsh"])
+@pytest.mark.parametrize("shell", ["tcsh", "fish", "zsh", "ksh", "dash"])
 def test_other_login_shells_do(make_sshd: MakeSshd, connect: Connect, shell: str) -> None:
     path = shutil.which(shell)
     if path is None:
-        pytest.skip(f"no {shell} here")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {shell} here")
     sshd = make_sshd(f'ForceCommand exec {path} -c "$SSH_ORIGINAL_COMMAND"')
 
     with ended(run(connect(sshd.target()))) as found:
         assert found.started
+
+
+@pytest.mark.parametrize("other", ["zsh", "ksh", "bash -l"])
+def test_a_forced_command_that_runs_a_shell_of_its_own_is_no_trouble(
+    make_sshd: MakeSshd, connect: Connect, other: str
+) -> None:
+    name = other.split()[0]
+    if shutil.which(name) is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name} here")
+
+    with ended(run(connect(make_sshd(f"ForceCommand exec {other}").target()))) as found:
+        assert found.started
+
+
+@pytest.mark.parametrize("other", ["fish", "tcsh"])
+def test_a_shell_that_cannot_read_our_script_is_named(
+    make_sshd: MakeSshd, connect: Connect, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    if shutil.which(other) is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {other} here")
+    monkeypatch.setattr(shell_module, "PATIENCE", 0.5)
+    connection = connect(make_sshd(f"ForceCommand exec {other}").target())
+
+    with pytest.raises(ProbeFailed, match=r"(fish|csh) read our script"):
+        run(connection)

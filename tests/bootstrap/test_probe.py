@@ -602,3 +602,10 @@ def test_the_stage_is_reported_with_its_detail(head: Head) -> None:
     (stage,) = journey.stages
     assert (stage.name, stage.failed) == ("probe", False)
     assert "alice@" in stage.detail
+
+
+def test_a_prelude_that_fails_is_told_in_the_stage(head: Head) -> None:
+    journey = Journey("login1")
+    ask(head.host(), journey=journey, prelude="no-such-module load python")
+
+    assert "the prelude ended with status 127" in journey.stages[0].detail
