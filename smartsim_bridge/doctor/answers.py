@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 __all__ = ["Answers", "PlaceFound", "Sacct", "parse_answers"]
 
-# A beacon is called HOST-BOOT.json, BOOT being eight characters.
-_BEACON = re.compile(r"(.+)-[^-]{1,8}\.json")
-
 
 @dataclass(frozen=True)
 class PlaceFound:
@@ -48,7 +45,6 @@ class Answers:
     quota: tuple[str, ...] = ()
     programs: frozenset[str] = frozenset()
     sacct: Sacct = Sacct()
-    beacon_hosts: tuple[str, ...] = ()
     has_logind: bool = False
     kills: str = ""  # KillUserProcesses as the files say; empty where they do not
     lingers: bool = False
@@ -66,7 +62,6 @@ def parse_answers(text: str, nonce: str) -> Answers:
         quota=tuple(value for key, value in pairs if key == "quota"),
         programs=frozenset(value for key, value in pairs if key == "program"),
         sacct=_sacct(single),
-        beacon_hosts=_hosts([value for key, value in pairs if key == "beacon_name"]),
         has_logind=single.get("logind") == "yes",
         kills=single.get("kills", "").lower(),
         lingers=single.get("linger") == "yes",
@@ -102,11 +97,6 @@ def _sacct(single: dict[str, str]) -> Sacct:
         jobs=_number(single.get("sacct_jobs", "")) or 0,
         steps=_number(single.get("sacct_steps", "")) or 0,
     )
-
-
-def _hosts(names: list[str]) -> tuple[str, ...]:
-    found = (_BEACON.fullmatch(name) for name in names)
-    return tuple(dict.fromkeys(one[1] for one in found if one))
 
 
 def _number(text: str) -> int | None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..bootstrap.facts import Facts
 from ..bootstrap.host import Host
-from ..bootstrap.plan import OLDEST_PYTHON, Use, Wish, plan
+from ..bootstrap.neighbours import neighbours
+from ..bootstrap.plan import OLDEST_PYTHON, Elsewhere, Use, Wish, plan
 from ..bootstrap.probe import probe
 from ..bootstrap.script import COMMAND, SPARE_LINES, assignments
 from ..bootstrap.shell import Shell
@@ -172,7 +173,7 @@ class _Examination:
             self._crowd = replace(self._crowd, seen=(self._facts.host,))
             with self._check("state directory"):
                 self._answers = _ask_questions(shell, self._facts.state_dir)
-            self._tell_facts(self._facts)
+            self._tell_facts(host, self._facts)
             if connection is not None:
                 self._try(shell, connection, self._facts, deadline)
 
@@ -185,11 +186,12 @@ class _Examination:
             journey=Journey(self._settings.addr, self._settings.on_stage),
         )
 
-    def _tell_facts(self, facts: Facts) -> None:
-        self._crowd = replace(self._crowd, beacons=self._answers.beacon_hosts)
+    def _tell_facts(self, host: Host, facts: Facts) -> None:
+        others = tuple(beacon.host for beacon, _ in neighbours(facts))
+        self._crowd = replace(self._crowd, beacons=others)
         self.chart.add(verdicts.pythons(facts), verdicts.pyzmq(facts))
         with self._check("server"):
-            self.chart.add(_server(facts, self._settings.addr))
+            self.chart.add(_server(facts, host.target.names))
         self.chart.add(verdicts.heads(self._crowd))
         if not self._answers.is_whole:
             return
@@ -330,11 +332,14 @@ def _ask_questions(shell: Shell, state: str) -> Answers:
     return answers
 
 
-def _server(facts: Facts, spelled: str) -> Finding:
+def _server(facts: Facts, names: tuple[str, ...]) -> Finding:
+    """What a connect without autostart would find."""
     try:
-        found = plan(facts, Wish(spelled, artifact="", autostart=False))
+        found = plan(facts, Wish("", artifact="", autostart=False, names=names))
     except NoServer as none:
         return verdicts.server(None, none.what)
+    if isinstance(found, Elsewhere):
+        found = found.servers[0]
     return verdicts.server(found.beacon if isinstance(found, Use) else None, "none runs")
 
 

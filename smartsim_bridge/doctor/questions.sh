@@ -90,16 +90,7 @@ say_quota() {
     done
 }
 
-# --- neighbours, scheduler, logout --------------------------------------------------------
-
-say_beacons() {
-    set +f
-    for beacon in "$state"/servers/*.json; do
-        set -f
-        [ -f "$beacon" ] && [ -O "$beacon" ] && say beacon_name "${beacon##*/}"
-    done
-    set -f
-}
+# --- scheduler, logout --------------------------------------------------------------------
 
 say_programs() {
     for program in sbatch srun salloc squeue sacct scancel sinfo scontrol \
@@ -142,7 +133,6 @@ say_logout() {
 
 answer() {
     say_shell
-    say_beacons
     say_programs
     say_logout
     say_quota

@@ -197,7 +197,7 @@ def knock(listener: Listener, word: str) -> str:
 _LEAVE = """
 start_of() {
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
-    stat=${stat##*) }
+    stat=${stat##*")" }
     set -- $stat
     shift 19
     echo "$1"

@@ -304,7 +304,7 @@ class Crowd:
     addresses: tuple[str, ...] = ()
     keys: int = 0  # distinct keys of one type that known_hosts has for the name
     seen: tuple[str, ...] = ()  # host names, one per login
-    beacons: tuple[str, ...] = ()  # hosts with a beacon in this home
+    beacons: tuple[str, ...] = ()  # other hosts whose servers left a young one in this home
 
 
 def heads(crowd: Crowd) -> Finding:
@@ -316,10 +316,12 @@ def heads(crowd: Crowd) -> Finding:
         f"; the name has {len(crowd.addresses)} addresses" if len(crowd.addresses) > 1 else ""
     )
     evidence += f"; known_hosts has {crowd.keys} keys for it" if crowd.keys > 1 else ""
-    evidence += f"; beacons of {', '.join(others)} in the same home" if others else ""
+    evidence += f"; a server on {', '.join(others)} has the same home" if others else ""
     if len(seen) > 1 or len(crowd.addresses) > 1 or crowd.keys > 1:
-        advice = f"Several hosts answer to this name. To stay on one, name it: {seen[0]}."
-        return Finding("heads", WARN, evidence, advice)
+        advice = (
+            f"The bridge finds your server on each of them; to stay on one, name it: {seen[0]}."
+        )
+        return Finding("heads", OK, evidence, advice)
     return Finding("heads", OK, evidence)
 
 

@@ -44,12 +44,6 @@ def test_what_makes_no_sense_is_nothing(text: str) -> None:
     assert parse_answers(text, NONCE) == Answers()
 
 
-def test_hosts_are_taken_from_the_names_of_beacons() -> None:
-    text = said("beacon_name=login-2-0123abcd.json", "beacon_name=login-2-ffff.json",
-                "beacon_name=stray.json")  # fmt: skip
-    assert parse_answers(text, NONCE).beacon_hosts == ("login-2",)
-
-
 def ask(home: Path, path: str, **values: str) -> Answers:
     environment = {"HOME": str(home), "PATH": path, "USER": "me"}
     with Shell(LocalHost(home=str(home), environment=environment), deadline=Deadline(30)) as shell:
@@ -77,14 +71,12 @@ def test_a_host_with_slurm_is_read(tmp_path: Path, stubs: Path) -> None:
     stub(stubs, "sacct", "printf '12|\\n12.batch|\\n12.0|\\n13_1|\\n'")
     stub(stubs, "quota", "echo 'Disk quotas for user me:'; echo '  /dev/sda1 1 2 3 4'")
     (tmp_path / "state" / "servers").mkdir(parents=True)
-    (tmp_path / "state" / "servers" / "login9-01234567.json").touch()
     found = ask(tmp_path, f"{stubs}:/usr/bin:/bin")
     assert found.is_whole
     assert found.shell.startswith("/")
     assert {"sbatch", "sacct"} <= found.programs
     assert found.sacct == Sacct(0, "", 2, 2)
     assert found.quota[1] == "/dev/sda1 1 2 3 4"
-    assert found.beacon_hosts == ("login9",)
     assert len(found.places) == 4
     state = found.places[0]
     assert state.path == state.nearest == f"{tmp_path}/state"
