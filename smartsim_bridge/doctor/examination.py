@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.resources import files
@@ -29,10 +28,11 @@ from ..client.reach import open_connection, this_host
 from ..deadline import Deadline
 from ..errors import CommandServerError, NoServer, ProbeFailed
 from ..settings import Settings
+from ..ssh.ask import Unattended, default_ask
 from ..stages import Journey
 from . import verdicts
 from .answers import Answers, parse_answers
-from .findings import CHECKS, FAIL, OK, SKIPPED, Chart, Finding
+from .findings import CHECKS, FAIL, OK, SKIPPED, WARN, Chart, Finding
 from .report import Report
 from .trials import Listener, Survivor, addresses_to_try, knock, try_forwarding
 from .verdicts import Crowd, Hearing
@@ -46,6 +46,9 @@ __all__ = ["examine"]
 # All that is asked and tried between the two logins; each login has the user's timeout.
 VISIT_SECONDS = 90.0
 EXEC_SECONDS = 20.0
+
+# A person is asked once; a host that rings a phone without asking must not do so twice.
+_NOBODY = Unattended("a second login would ask again", "")
 
 # The stages of a connect, as the journey names them, and the checks that they are.
 _STAGES = {
@@ -190,7 +193,7 @@ class _Examination:
         others = tuple(beacon.host for beacon, _ in neighbours(facts))
         self._crowd = replace(self._crowd, beacons=others)
         self.chart.add(verdicts.pythons(facts), verdicts.pyzmq(facts))
-        with self._check("server"):
+        with self._check("server", WARN):
             self.chart.add(_server(facts, host.target.names))
         self.chart.add(verdicts.heads(self._crowd))
         if not self._answers.is_whole:
@@ -205,12 +208,12 @@ class _Examination:
     def _try(
         self, shell: Shell, connection: SshConnection, facts: Facts, deadline: Deadline
     ) -> None:
-        with self._check("forwarding"):
+        with self._check("forwarding", WARN):
             self._tell_forwarding(connection, facts, deadline)
-        with self._check("direct port"):
+        with self._check("direct port", WARN):
             self.chart.add(self._direct_port(shell, facts))
         if self._questions.count == 0:
-            with self._check("background"):
+            with self._check("background", WARN):
                 self._survivor = Survivor.leave(shell, facts.host)
 
     def _tell_forwarding(self, connection: SshConnection, facts: Facts, deadline: Deadline) -> None:
@@ -235,7 +238,7 @@ class _Examination:
             return Finding(name, SKIPPED, "the head has a public address: no port is opened to it")
         with Listener(shell, python.path, addresses[0]) as listener:
             place = f"{listener.address}:{listener.port}"
-            outcome = knock(listener, shell.nonce)
+            outcome = knock(listener)
         return verdicts.direct_port(place, outcome, has_tunnel=self._is_forwarding)
 
     # --- the second login -----------------------------------------------------------------
@@ -246,43 +249,41 @@ class _Examination:
             if self._questions.count:
                 self._tell_background(None, "not checked: a second login would ask again")
             return
-        with self._check("background"):
-            self._look_again(self._survivor)
-
-    def _look_again(self, survivor: Survivor) -> None:
-        journey = Journey(self._settings.addr, self._settings.on_stage)
-        deadline = Deadline(self._settings.timeout)
-        with ExitStack() as stack:
-            connection = stack.enter_context(open_connection(self._unattended(), deadline, journey))
-            shell = stack.enter_context(Shell(connection, deadline=Deadline(EXEC_SECONDS)))
-            is_there, host = survivor.look(shell)
+        try:
+            is_there, host = self._look_again(self._survivor)
+        except CommandServerError as error:
+            self._tell_background(None, f"not checked: the second login failed: {error.what}")
+            return
         self._crowd = replace(self._crowd, seen=(*self._crowd.seen, host))
         self.chart.add(verdicts.heads(self._crowd))
-        if host != survivor.host:
+        if host != self._survivor.host:
             self._tell_background(None, f"not checked: the second login came to {host}")
-        elif not is_there and survivor.is_over:
+        elif not is_there and self._survivor.is_over:
             self._tell_background(None, "not checked: the second login took too long")
         else:
             self._tell_background(is_there, "")
 
-    def _unattended(self) -> Settings:
-        def nobody(prompt: str, secret: bool) -> str:
-            raise EOFError
-
-        return replace(self._settings, ask=nobody)
+    def _look_again(self, survivor: Survivor) -> tuple[bool, str]:
+        journey = Journey(self._settings.addr, self._settings.on_stage)
+        deadline = Deadline(self._settings.timeout)
+        settings = replace(self._settings, ask=_NOBODY)
+        with ExitStack() as stack:
+            connection = stack.enter_context(open_connection(settings, deadline, journey))
+            shell = stack.enter_context(Shell(connection, deadline=Deadline(EXEC_SECONDS)))
+            return survivor.look(shell)
 
     def _tell_background(self, survived: bool | None, reason: str) -> None:
         self.chart.add(verdicts.background(survived, reason, self._answers))
 
-    def _check(self, name: str) -> _Check:
-        return _Check(self.chart, name)
+    def _check(self, name: str, verdict: str = FAIL) -> _Check:
+        return _Check(self.chart, name, verdict)
 
 
 class _Check:
     """A context: a fault inside is the finding of this check, and nothing worse."""
 
-    def __init__(self, chart: Chart, name: str) -> None:
-        self._chart, self._name = chart, name
+    def __init__(self, chart: Chart, name: str, verdict: str) -> None:
+        self._chart, self._name, self._verdict = chart, name, verdict
 
     def __enter__(self) -> None:
         pass
@@ -294,7 +295,7 @@ class _Check:
         traceback: TracebackType | None,
     ) -> bool:
         if isinstance(error, CommandServerError):
-            self._chart.add(verdicts.failure(self._name, error))
+            self._chart.add(verdicts.failure(self._name, error, self._verdict))
         elif isinstance(error, Exception):
             # A doctor who dies of one symptom tells nothing of the others.
             what = f"the check itself broke: {type(error).__name__}: {error}"
@@ -311,9 +312,7 @@ class _Questions:
         self.counted = replace(settings, ask=self._answer)
 
     def _answer(self, prompt: str, secret: bool) -> str:
-        from ..ssh.ask import default_ask
-
-        ask: Callable[[str, bool], str] = self._ask or default_ask()
+        ask = self._ask or default_ask()
         self.count += 1
         began = time.monotonic()
         try:

@@ -8,6 +8,7 @@ is said in `verdicts`.
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import time
 from dataclasses import dataclass
@@ -131,16 +132,24 @@ while True:
     caller.close()
 """
 
-_LISTEN = """
-answer() {
-    said=$("$python" -c "$program" "$address" "$nonce" "$seconds" 2>&1)
-    echo "$nonce listens $said"
+# A pid alone may belong to another process by the time that we end it.
+_START_OF = """
+start_of() {
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
+    stat=${stat##*")" }
+    set -- $stat
+    shift 19
+    echo "$1"
 }
 """
 
-_HUSH = """
-answer() {
-    kill "$pid" 2>/dev/null
+_LISTEN = """
+listen() {
+    said=$("$python" -c "$program" "$address" "$word" "$seconds" 2>&1)
+    echo "$nonce listens $said $(start_of "${said##* }")"
+}
+hush() {
+    [ "$(start_of "$pid")" = "$start" ] && kill "$pid"
 }
 """
 
@@ -153,15 +162,18 @@ class Listener:
 
     def __init__(self, shell: Shell, python: str, address: str) -> None:
         self._shell = shell
-        body = assignments(
+        # Everybody on the head can read it: it proves who answers, and opens nothing.
+        self.word = secrets.token_hex(8)
+        values = assignments(
+            nonce=shell.nonce,
             python=python,
             program=_LISTENER,
             address=address,
-            nonce=shell.nonce,
+            word=self.word,
             seconds=str(LISTEN_SECONDS),
         )
-        said = shell.ask(body + _LISTEN, "answer", step="direct port", failure=ProbeFailed).text
-        found = re.search(rf"{shell.nonce} listens (\d+) (\d+)", said)
+        said = self._ask(values, "listen")
+        found = re.search(rf"{shell.nonce} listens (\d+) (\d+) (\d+)", said)
         if found is None:
             complaint = said.strip().rpartition("\n")[2]
             raise ProbeFailed(
@@ -169,39 +181,36 @@ class Listener:
                 host=shell.host,
                 step="direct port",
             )
-        self.address, self.port, self._pid = address, int(found[1]), found[2]
+        self.address, self.port = address, int(found[1])
+        self._pid, self._start = found[2], found[3]
 
     def __enter__(self) -> Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
-        body = assignments(pid=self._pid) + _HUSH
-        self._shell.ask(body, "answer", step="direct port", failure=ProbeFailed)
+        self._ask(assignments(pid=self._pid, start=self._start), "hush")
+
+    def _ask(self, values: str, function: str) -> str:
+        body = values + _START_OF + _LISTEN
+        return self._shell.ask(body, function, step="direct port", failure=ProbeFailed).text
 
 
-def knock(listener: Listener, word: str) -> str:
+def knock(listener: Listener) -> str:
     """Tries the listener from here: "open", "refused", "silent", or what else answered."""
     try:
         with socket.create_connection((listener.address, listener.port), KNOCK_SECONDS) as stream:
-            said = stream.recv(len(word) + 1)
+            said = stream.recv(BANNER_BYTES)
     except (socket.timeout, TimeoutError):
         return "silent"
     except OSError as error:
         # Some firewalls say no by ICMP instead of a reset.
         return "refused" if isinstance(error, ConnectionError) else f"refused: {error.strerror}"
-    return "open" if said == word.encode() else "is answered by another program"
+    return "open" if said == listener.word.encode() else "is answered by another program"
 
 
 # --- the logout ---------------------------------------------------------------------------
 
 _LEAVE = """
-start_of() {
-    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
-    stat=${stat##*")" }
-    set -- $stat
-    shift 19
-    echo "$1"
-}
 leave() {
     detach=
     command -v setsid >/dev/null 2>&1 && detach=setsid
@@ -233,7 +242,8 @@ class Survivor:
     @classmethod
     def leave(cls, shell: Shell, host: str) -> Survivor:
         """Starts it.  Raises ProbeFailed."""
-        body = assignments(nonce=shell.nonce, seconds=str(SURVIVOR_SECONDS)) + _LEAVE
+        values = assignments(nonce=shell.nonce, seconds=str(SURVIVOR_SECONDS))
+        body = values + _START_OF + _LEAVE
         said = shell.ask(body, "leave", step="background", failure=ProbeFailed).text
         found = re.search(rf"{shell.nonce} left (\d+) (\d+)", said)
         if found is None:
@@ -249,14 +259,15 @@ class Survivor:
 
     def look(self, shell: Shell) -> tuple[bool, str]:
         """Whether it still runs, and on which host we looked; ends it.  Raises ProbeFailed."""
-        body = assignments(
+        values = assignments(
             nonce=shell.nonce,
             host=self.host,
             pid=self.pid,
             start=self.start,
             settle=str(SETTLE_SECONDS),
         )
-        said = shell.ask(body + _LEAVE, "look", step="background", failure=ProbeFailed).text
+        body = values + _START_OF + _LEAVE
+        said = shell.ask(body, "look", step="background", failure=ProbeFailed).text
         found = re.search(rf"{shell.nonce} (there|gone) on (\S*)\.", said)
         if found is None:
             raise ProbeFailed("the second login told nothing", host=shell.host, step="background")

@@ -50,12 +50,12 @@ SCHEDULERS = {
 }
 
 
-def failure(name: str, error: CommandServerError) -> Finding:
+def failure(name: str, error: CommandServerError, verdict: str = FAIL) -> Finding:
     """What broke a stage, in the words of its error."""
     where = f" [{error.host}]" if error.host else ""
     noise = " ".join(getattr(error, "noise", "").split())
     said = f"; the host said: {noise}" if noise else ""
-    return Finding(name, FAIL, f"{error.what}{where}{said}", error.advice)
+    return Finding(name, verdict, f"{error.what}{where}{said}", error.advice)
 
 
 # --- getting there ------------------------------------------------------------------------
@@ -310,14 +310,15 @@ class Crowd:
 def heads(crowd: Crowd) -> Finding:
     """One, or several behind an alias."""
     seen = tuple(dict.fromkeys(crowd.seen))
+    # One host may well have an address of each family.
+    families = [":" in address for address in crowd.addresses]
+    addresses = max(families.count(True), families.count(False))
     others = [host for host in crowd.beacons if host not in seen]
     evidence = f"reached {' and '.join(seen) or 'nobody'}"
-    evidence += (
-        f"; the name has {len(crowd.addresses)} addresses" if len(crowd.addresses) > 1 else ""
-    )
+    evidence += f"; the name has {addresses} addresses" if addresses > 1 else ""
     evidence += f"; known_hosts has {crowd.keys} keys for it" if crowd.keys > 1 else ""
     evidence += f"; a server on {', '.join(others)} has the same home" if others else ""
-    if len(seen) > 1 or len(crowd.addresses) > 1 or crowd.keys > 1:
+    if len(seen) > 1 or addresses > 1 or crowd.keys > 1:
         advice = (
             f"The bridge finds your server on each of them; to stay on one, name it: {seen[0]}."
         )
