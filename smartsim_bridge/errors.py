@@ -16,6 +16,7 @@ and step, what to try.  This module travels to the head and imports nothing of o
     +-- LoginFailed                   the host did not believe who we are
     |   +-- AuthenticationFailed
     |   +-- AuthenticationRequired
+    |   +-- MasterRequired
     +-- SshFailed                     SSH broke off, or spoke nonsense
     |   +-- ForwardingRefused
     |   +-- UnsupportedSshConfig
@@ -83,6 +84,7 @@ __all__ = [
     "LibraryTooOld",
     "LinkLost",
     "LoginFailed",
+    "MasterRequired",
     "NoCredentials",
     "NoLoginShell",
     "NoRungHeld",
@@ -210,6 +212,11 @@ class AuthenticationFailed(LoginFailed):
 class AuthenticationRequired(LoginFailed):
     """The host wants an answer from a person and there is nobody to ask: run in a terminal
     or notebook, load the key into ssh-agent, or pass ask=."""
+
+
+class MasterRequired(LoginFailed):
+    """Log in once with ssh and leave that connection open: ssh="master" makes no login of its
+    own."""
 
 
 class SshFailed(CommandServerError):

@@ -33,6 +33,10 @@ class _Note:
 
     detail = ""
 
+    def __init__(self, name: str) -> None:
+        #: May be changed, where one step is several and only the error tells which.
+        self.name = name
+
 
 class Journey:
     """Collects the stages of one connect, and tells a listener of each as it ends."""
@@ -52,12 +56,12 @@ class Journey:
     @contextmanager
     def stage(self, name: str) -> Iterator[_Note]:
         """Times the block; set `.detail` on what it yields.  One that raises is a failed stage."""
-        note, began, failed = _Note(), self._clock(), True
+        note, began, failed = _Note(name), self._clock(), True
         try:
             yield note
             failed = False
         finally:
-            stage = Stage(name, self.host, self._clock() - began, note.detail, failed)
+            stage = Stage(note.name, self.host, self._clock() - began, note.detail, failed)
             self.stages.append(stage)
             if self._listener is not None:
                 self._listener(stage)

@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.support.fixtures",
     "tests.support.heads",
     "tests.support.local_server",
+    "tests.support.openssh",
     "tests.support.python39",
     "tests.support.wheels",
 ]

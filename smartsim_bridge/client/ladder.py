@@ -48,7 +48,7 @@ from .ways import ALL_WAYS, Ways, does_not_answer
 if TYPE_CHECKING:
     from ..bootstrap.ensure import Found
     from ..bootstrap.host import Host
-    from ..ssh.connection import SshConnection
+    from ..ssh.engine import Connection
 
 __all__ = ["Ascent", "climb"]
 
@@ -68,7 +68,7 @@ class Ascent:
     stages: tuple[Stage, ...]
     started: bool
     beneath: tuple[Any, ...] = ()
-    connection: SshConnection | None = None
+    connection: Connection | None = None
     found: Found | None = None  # the server, as SSH found it
     others: tuple[str, ...] = ()  # further servers of the user, on other heads
 
@@ -108,7 +108,7 @@ class _Climber:
             settings, session, self._place.host, self._deadline, self._journey, dismiss=dismiss
         )
         self._started = False
-        self._connection: SshConnection | None = None
+        self._connection: Connection | None = None
         self._found: Found | None = None
         self._seen: list[Sighting] = []  # by beacons that can be read here
         self._former = ""  # the rung that held before
@@ -277,13 +277,13 @@ class _Climber:
                 return held
         return None
 
-    async def _connect(self) -> SshConnection:
+    async def _connect(self) -> Connection:
         return await in_thread(
             lambda: open_connection(self._settings, self._deadline, self._journey),
             lambda made: made.close(),
         )
 
-    async def _find(self, connection: SshConnection, *, alone: bool = False) -> Found:
+    async def _find(self, connection: Connection, *, alone: bool = False) -> Found:
         try:
             return await self._ensure(connection, self._settings.python, alone=alone)
         except BootstrapFailed as failed:
@@ -293,7 +293,7 @@ class _Climber:
             # No fault of the host, and not for good: another climb may get through.
             raise SshFailed(failed.what, host=failed.host, step=failed.step) from failed
 
-    async def _find_here(self, connection: SshConnection, before: Found) -> Found:
+    async def _find_here(self, connection: Connection, before: Found) -> Found:
         """A server on the very head where the login ended, for those elsewhere are out of reach.
 
         Raises ServerElsewhere where none may be started here, or a session is with one of them.

@@ -1,51 +1,144 @@
 """Where the target is reached: over SSH, or right here.  Blocking; used by ladder and cli.
 
-paramiko is imported only when a connection is really made.
+Over SSH by one of two engines, and which is decided here.  Either is imported only when it
+makes a connection.
 """
 
 from __future__ import annotations
 
+import glob
+import os
+import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..bootstrap.host import LocalHost
 from ..deadline import Deadline
-from ..errors import InvalidSettings
+from ..errors import InvalidSettings, UnsupportedSshConfig
 from ..settings import Settings
 from ..stages import Journey
 
 if TYPE_CHECKING:
     from ..bootstrap.provision import Provision
     from ..ssh.ask import Ask
-    from ..ssh.connection import SshConnection
+    from ..ssh.engine import Connection
+    from ..ssh.openssh_target import OpensshTarget
+    from ..ssh.target import Target
 
 __all__ = ["local_python", "open_connection", "provision", "this_host"]
 
+# `klist` reads one local file.
+KLIST_SECONDS = 5.0
 
-def open_connection(settings: Settings, deadline: Deadline, journey: Journey) -> SshConnection:
-    """Logs in.  Raises HostUnreachable, HostKeyRefused, LoginFailed, SshFailed."""
-    from ..ssh.ask import default_ask
-    from ..ssh.connection import SshConnection
+
+def open_connection(settings: Settings, deadline: Deadline, journey: Journey) -> Connection:
+    """Logs in, or takes a login that is there.
+
+    Raises HostUnreachable, HostKeyRefused, LoginFailed, SshFailed.
+    """
+    if settings.ssh in ("openssh", "master"):
+        return _open_openssh(settings, deadline, journey, f'ssh="{settings.ssh}"')
     from ..ssh.target import resolve_target
 
-    target = resolve_target(
-        settings.addr,
-        user=settings.user,
-        ssh_port=settings.ssh_port,
-        ssh_config=settings.ssh_config,
-        identity=settings.identity,
-        jump=settings.jump,
-        local_user=settings.local_user,
-        home=settings.home,
-        environment=settings.environment,
-    )
+    try:
+        target = resolve_target(
+            settings.addr,
+            **_spelling(settings),
+            local_user=settings.local_user,
+            environment=settings.environment,
+        )
+        why = _why_openssh(target, settings, deadline)
+    except UnsupportedSshConfig as unsupported:
+        if settings.ssh == "paramiko" or not _has_openssh():
+            raise
+        why = unsupported.what
+    if why:
+        return _open_openssh(settings, deadline, journey, why)
+    from ..ssh.connection import SshConnection
+
     return SshConnection.open(
         target,
-        ask=_unhurried(settings.ask or default_ask(), deadline),
+        ask=_ask(settings, deadline),
         host_keys=settings.host_keys,
         deadline=deadline,
         journey=journey,
     )
+
+
+def _open_openssh(settings: Settings, deadline: Deadline, journey: Journey, why: str) -> Connection:
+    from ..ssh.openssh import OpensshConnection
+
+    with journey.stage("resolve") as note:
+        target = _openssh_target(settings, deadline)
+        note.detail = f"{target.destination} by ssh -G; {why}"
+    return OpensshConnection.open(
+        target,
+        ask=_ask(settings, deadline),
+        host_keys=settings.host_keys,
+        only_master=settings.ssh == "master",
+        directory=settings.runtime_directory,
+        deadline=deadline,
+        journey=journey,
+    )
+
+
+def _openssh_target(settings: Settings, deadline: Deadline) -> OpensshTarget:
+    from ..ssh.openssh_target import resolve_openssh_target
+
+    return resolve_openssh_target(settings.addr, **_spelling(settings), deadline=deadline)
+
+
+def _spelling(settings: Settings) -> dict[str, Any]:
+    """What both engines are told of whom the user means."""
+    names = ("user", "ssh_port", "ssh_config", "identity", "jump", "home")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
+    """Why the system's ssh should make this connection; empty where paramiko does.
+
+    Raises UnsupportedSshConfig, which says the same.
+    """
+    if settings.ssh != "auto" or not _has_openssh():
+        return ""
+    # Where no file names a ControlPath there is no master to ask ssh for.
+    if target.control_path or glob.glob(f"{glob.escape(settings.home)}/.ssh/ssb-*"):
+        from ..ssh.openssh import live_master
+
+        if live_master(_openssh_target(settings, deadline), deadline) is not None:
+            return "your ControlMaster is live"
+    from ..ssh.suitability import refuse_what_paramiko_cannot
+
+    refuse_what_paramiko_cannot(target)
+    if target.gssapi and _has_ticket():
+        return "you have a Kerberos ticket"
+    return ""
+
+
+def _has_openssh() -> bool:
+    return os.name != "nt" and shutil.which("ssh") is not None
+
+
+def _has_ticket() -> bool:
+    try:
+        done = subprocess.run(
+            ["klist", "-s"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=KLIST_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _ask(settings: Settings, deadline: Deadline) -> Ask:
+    from ..ssh.ask import default_ask
+
+    return _unhurried(settings.ask or default_ask(), deadline)
 
 
 def _unhurried(ask: Ask, deadline: Deadline) -> Ask:

@@ -20,9 +20,7 @@ from .beacons import Sighting
 from .steps import in_thread
 
 if TYPE_CHECKING:
-    from ..ssh.connection import SshConnection
-    from ..ssh.execution import StdioPipe
-    from ..ssh.tunnel import Tunnel
+    from ..ssh.engine import Connection, Forward, Pipe
 
 __all__ = ["dial_direct", "dial_local", "dial_stdio", "dial_tunnel"]
 
@@ -50,12 +48,12 @@ async def dial_direct(endpoint: str, credentials: Credentials | None, deadline: 
 
 
 async def dial_tunnel(
-    connection: SshConnection,
+    connection: Connection,
     address: tuple[str, int],
     credentials: Credentials | None,
     directory: str,
     deadline: Deadline,
-) -> tuple[Tunnel, str]:
+) -> tuple[Forward, str]:
     """The tunnel to `address` as the head sees it, and the local endpoint."""
     if credentials is None:
         raise NoCredentials("The server's credentials could not be read on the head")
@@ -67,20 +65,20 @@ async def dial_tunnel(
 
 
 async def dial_stdio(
-    connection: SshConnection,
+    connection: Connection,
     beacon: Beacon,
     prelude: str,
     deadline: Deadline,
     *,
     elsewhere: bool = False,
-) -> tuple[StdioPipe, Link]:
+) -> tuple[Pipe, Link]:
     """An exec channel, tied to the server's unix socket on the head.
 
     `elsewhere`: on another head, to which the one where the connection ends must let us in.
     """
     host = connection.target.destination
 
-    def start() -> StdioPipe:
+    def start() -> Pipe:
         pipe = connection.open_stdio(relay.COMMAND)
         try:
             limit = deadline

@@ -21,7 +21,7 @@ from .endpoints import forwarded, reachable
 from .talk import Talk
 
 if TYPE_CHECKING:
-    from ..ssh.connection import SshConnection
+    from ..ssh.engine import Connection
 
 __all__ = ["ALL_WAYS", "Ways", "does_not_answer"]
 
@@ -47,7 +47,7 @@ class Ways:
 
     def __init__(
         self,
-        connection: SshConnection,
+        connection: Connection,
         settings: Settings,
         host: str,
         attempts: Attempts,

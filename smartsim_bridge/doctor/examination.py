@@ -38,8 +38,7 @@ from .trials import Listener, Survivor, addresses_to_try, knock, try_forwarding
 from .verdicts import Crowd, Hearing
 
 if TYPE_CHECKING:
-    from ..ssh.connection import SshConnection
-    from ..ssh.target import Target
+    from ..ssh.engine import Connection, Destination
 
 __all__ = ["examine"]
 
@@ -108,7 +107,7 @@ class _Examination:
                 self.chart.add(verdicts.login_shell(self._answers.shell, heard))
         self._come_back()
 
-    def _log_in(self) -> SshConnection | None:
+    def _log_in(self) -> Connection | None:
         journey = Journey(self._settings.addr, self._settings.on_stage)
         began = time.monotonic()
         try:
@@ -136,9 +135,13 @@ class _Examination:
             if stage.name == "resolve":
                 self._crowd = replace(self._crowd, addresses=_addresses(stage.detail))
 
-    def _tell_host_key(self, shown: str, target: Target) -> None:
+    def _tell_host_key(self, shown: str, target: Destination) -> None:
         from ..ssh.known_hosts import fingerprint, read_known_keys
+        from ..ssh.target import Target
 
+        if not isinstance(target, Target):
+            self.chart.add(Finding("host key", OK, "verified by the system's ssh"))
+            return
         lines = read_known_keys(target.host_key_name, target.known_hosts)
         known = [line for line in lines if not line.marker]
         kinds = [kind for kind, _ in {(line.key_type, line.blob) for line in known}]
@@ -147,7 +150,7 @@ class _Examination:
         places = [line.place for line in known if fingerprint(line.blob) in shown]
         self.chart.add(verdicts.host_key(shown, places))
 
-    def _hear(self, connection: SshConnection) -> Hearing | None:
+    def _hear(self, connection: Connection) -> Hearing | None:
         """One command that says nothing but two marks; what else is said is noise.
 
         Whether it got as far as the marks is judged by the shell that comes next.
@@ -166,7 +169,7 @@ class _Examination:
 
     # --- what is there --------------------------------------------------------------------
 
-    def _ask(self, host: Host, connection: SshConnection | None = None) -> None:
+    def _ask(self, host: Host, connection: Connection | None = None) -> None:
         deadline = Deadline(VISIT_SECONDS)
         with Shell(host, prelude=self._settings.prelude or "", deadline=deadline) as shell:
             with self._check("login shell"):
@@ -205,9 +208,7 @@ class _Examination:
             verdicts.sacct(self._answers.sacct),
         )
 
-    def _try(
-        self, shell: Shell, connection: SshConnection, facts: Facts, deadline: Deadline
-    ) -> None:
+    def _try(self, shell: Shell, connection: Connection, facts: Facts, deadline: Deadline) -> None:
         with self._check("forwarding", WARN):
             self._tell_forwarding(connection, facts, deadline)
         with self._check("direct port", WARN):
@@ -216,7 +217,7 @@ class _Examination:
             with self._check("background", WARN):
                 self._survivor = Survivor.leave(shell, facts.host)
 
-    def _tell_forwarding(self, connection: SshConnection, facts: Facts, deadline: Deadline) -> None:
+    def _tell_forwarding(self, connection: Connection, facts: Facts, deadline: Deadline) -> None:
         parts = facts.ssh_connection.split()
         port = int(parts[3]) if len(parts) == 4 and parts[3].isdigit() else connection.target.port
         directory = self._settings.runtime_directory

@@ -25,7 +25,8 @@ from .algorithms import disabled, offered
 from .ask import Ask
 from .auth import authenticate
 from .dialling import Proxy, dial, resolve, start_proxy
-from .execution import Completed, StdioPipe, answers, execute
+from .engine import Completed
+from .execution import StdioPipe, answers, execute
 from .host_keys import algorithms_in_order, verify
 from .keys import Opened
 from .target import Target

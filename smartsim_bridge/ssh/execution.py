@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import paramiko
 
 from ..deadline import Deadline
 from ..errors import SshFailed
+from .engine import Completed, Kept
 from .pump import Pump
 
 __all__ = ["Completed", "StdioPipe", "answers", "execute", "open_session"]
@@ -40,30 +40,6 @@ LISTENER_SECONDS = 1.0
 FREE_SLOT_SECONDS, FREE_SLOT_PAUSE = 1.0, 0.02
 
 CHUNK = 32768
-
-
-@dataclass(frozen=True)
-class Completed:
-    """How a command ended; `status` is None where nobody said, as after a signal."""
-
-    status: int | None
-    stdout: bytes = field(repr=False)
-    stderr: bytes = field(repr=False)
-
-
-class _Kept:
-    """Collects a stream up to a limit; `rest` tells whether there was more."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._data = bytearray()
-
-    def add(self, data: bytes) -> None:
-        room = self._limit - len(self._data)
-        self._data += data[: max(room, 0)]
-
-    def __bytes__(self) -> bytes:
-        return bytes(self._data)
 
 
 def open_session(
@@ -103,7 +79,7 @@ def execute(
     command by SIGPIPE at best) or the connection breaks.
     """
     channel = open_session(transport, command, host, deadline)
-    out, err = _Kept(OUTPUT_LIMIT), _Kept(OUTPUT_LIMIT)
+    out, err = Kept(OUTPUT_LIMIT), Kept(OUTPUT_LIMIT)
     threads = [
         threading.Thread(target=_feed, args=(channel, stdin), name="ssh-stdin", daemon=True),
         threading.Thread(target=_drain_noise, args=(channel, err), name="ssh-stderr", daemon=True),
@@ -155,7 +131,7 @@ class StdioPipe:
         self._host = host
         self._channel = open_session(transport, command, host, deadline)
         self.socket, far_end = socket.socketpair()
-        self._noise = _Kept(NOISE_LIMIT)
+        self._noise = Kept(NOISE_LIMIT)
         self._pump = Pump(far_end, self._channel)
         self._listener = threading.Thread(
             target=_drain_noise, args=(self._channel, self._noise), name="ssh-stderr", daemon=True
@@ -201,7 +177,7 @@ def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
         channel.shutdown_write()
 
 
-def _drain_noise(channel: paramiko.Channel, kept: _Kept) -> None:
+def _drain_noise(channel: paramiko.Channel, kept: Kept) -> None:
     with contextlib.suppress(OSError):
         while data := channel.recv_stderr(CHUNK):
             kept.add(data)

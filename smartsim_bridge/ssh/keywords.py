@@ -69,7 +69,7 @@ HARMLESS = {
     "ConnectionAttempts": _PATIENCE,
     "ConnectTimeout": _PATIENCE,
     "ControlMaster": _MASTER,
-    "ControlPath": _MASTER,
+    "ControlPath": "a live master there is used, by the system's ssh",
     "ControlPersist": _MASTER,
     "DynamicForward": _FORWARDING,
     "EnableEscapeCommandline": _SESSION,

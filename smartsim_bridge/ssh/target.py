@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import InvalidSettings, UnsupportedSshConfig
 from .ssh_config import HostConfig, read_host_config
 
-__all__ = ["Target", "resolve_target"]
+__all__ = ["Spelling", "Target", "read_spelling", "resolve_target"]
 
 SSH_PORT = 22
 
@@ -75,6 +75,10 @@ class Target:
     has_ticket: bool = False
     # What runs the ProxyCommand.
     shell: str = "/bin/sh"
+    # Whether Kerberos may log in, where there is a ticket that we do not see.
+    gssapi: bool = False
+    # A ControlPath of the config's, as it stands there: a master may be live.
+    control_path: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +93,9 @@ class Target:
 
 
 @dataclass(frozen=True)
-class _Spelling:
+class Spelling:
+    """What a target's text says by itself."""
+
     host: str
     user: str | None
     port: int | None
@@ -136,7 +142,7 @@ def _resolve(
     jump: str | None,
     around: _Circumstances,
 ) -> Target:
-    typed = _read_spelling(spelled)
+    typed = read_spelling(spelled)
     given = _given(typed.user if user is None else user, typed.port if port is None else port, jump)
     config = read_host_config(
         typed.host,
@@ -183,10 +189,12 @@ def _resolve(
         ),
         has_ticket=_has_ticket(config),
         shell=around.environment.get("SHELL") or "/bin/sh",
+        control_path=_control_path(config),
+        gssapi=config.is_yes("gssapiauthentication"),
     )
 
 
-def _read_spelling(spelled: str) -> _Spelling:
+def read_spelling(spelled: str) -> Spelling:
     """Cuts `[ssh://][user@]host[:port]`; an IPv6 address stands in brackets, or alone."""
     text = spelled.strip()
     if text.lower().startswith("ssh://"):
@@ -195,7 +203,7 @@ def _read_spelling(spelled: str) -> _Spelling:
     if at and not user:
         raise _malformed(spelled, "nothing stands before the @")
     if _is_ipv6(place):
-        return _Spelling(_checked_host(place, spelled), user or None, None)
+        return Spelling(_checked_host(place, spelled), user or None, None)
     found = re.fullmatch(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", place)
     if found is None:
         raise _malformed(spelled, "an IPv6 address with a port goes into brackets: [::1]:22")
@@ -203,7 +211,7 @@ def _read_spelling(spelled: str) -> _Spelling:
         raise _malformed(spelled, "only an IPv6 address goes into brackets")
     port = None if found["port"] is None else _to_port(found["port"], spelled)
     host = found["host"] if found["v6"] is None else found["v6"]
-    return _Spelling(_checked_host(host, spelled), user or None, port)
+    return Spelling(_checked_host(host, spelled), user or None, port)
 
 
 def _checked_host(host: str, spelled: str) -> str:
@@ -340,6 +348,11 @@ def _methods(config: HostConfig) -> tuple[str, ...]:
     return tuple(
         method for method in wanted if method in switches and not config.is_no(switches[method])
     )
+
+
+def _control_path(config: HostConfig) -> str | None:
+    said = config.first("controlpath", "none")
+    return None if said.lower() == "none" else said
 
 
 def _proxy_command(config: HostConfig) -> str | None:

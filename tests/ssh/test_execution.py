@@ -3,73 +3,87 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import SshFailed
-from smartsim_bridge.ssh import execution
-from smartsim_bridge.ssh.connection import SshConnection
-from smartsim_bridge.ssh.execution import Completed
+from smartsim_bridge.ssh import execution, openssh_pipe
+from smartsim_bridge.ssh.engine import Completed, Connection
 from tests.support.fixtures import Connect, MakeSshd
+from tests.support.openssh import OpenOpenssh
 from tests.support.sshd import Sshd
+
+OpenEngine = Callable[[Sshd], Connection]
 
 FLOOD = 3_000_000  # more than an SSH window of 2 MiB
 
 
+@pytest.fixture(params=["paramiko", "openssh"])
+def open_engine(
+    request: pytest.FixtureRequest, connect: Connect, open_openssh: OpenOpenssh
+) -> OpenEngine:
+    """What each engine promises is the same."""
+    if request.param == "openssh":
+        return open_openssh
+    return lambda sshd: connect(sshd.target())
+
+
 @pytest.fixture
-def connection(sshd: Sshd, connect: Connect) -> SshConnection:
-    return connect(sshd.target())
+def connection(sshd: Sshd, open_engine: OpenEngine) -> Connection:
+    return open_engine(sshd)
 
 
-def run(connection: SshConnection, command: str, stdin: bytes = b"") -> Completed:
+def run(connection: Connection, command: str, stdin: bytes = b"") -> Completed:
     return connection.execute(command, stdin=stdin, deadline=Deadline(20))
 
 
-def test_status_and_both_streams_come_back(connection: SshConnection) -> None:
+def test_status_and_both_streams_come_back(connection: Connection) -> None:
     assert run(connection, "echo out; echo err >&2; exit 3") == Completed(3, b"out\n", b"err\n")
 
 
-def test_bytes_pass_as_they_are(connection: SshConnection) -> None:
+def test_bytes_pass_as_they_are(connection: Connection) -> None:
     every = bytes(range(256))
     assert run(connection, "cat", every).stdout == every
 
 
 def test_input_larger_than_all_windows_is_fed_while_the_answer_is_read(
-    connection: SshConnection, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "OUTPUT_LIMIT", 2 * FLOOD)
+    for engine in (execution, openssh_pipe):
+        monkeypatch.setattr(engine, "OUTPUT_LIMIT", 2 * FLOOD)
     sent = b"0123456789" * (FLOOD // 10)
     assert run(connection, "cat", sent).stdout == sent
 
 
-def test_a_flood_of_complaints_does_not_block_the_output(connection: SshConnection) -> None:
+def test_a_flood_of_complaints_does_not_block_the_output(connection: Connection) -> None:
     done = run(connection, f"head -c {FLOOD} /dev/zero >&2; echo done")
     assert done.stdout == b"done\n"
     assert len(done.stderr) == execution.OUTPUT_LIMIT
 
 
 def test_output_beyond_the_limit_is_dropped_and_the_command_ends(
-    connection: SshConnection,
+    connection: Connection,
 ) -> None:
     done = run(connection, f"head -c {FLOOD} /dev/zero; exit 7")
     assert (done.status, len(done.stdout)) == (7, execution.OUTPUT_LIMIT)
 
 
-def test_a_command_that_ignores_its_input_ends(connection: SshConnection) -> None:
+def test_a_command_that_ignores_its_input_ends(connection: Connection) -> None:
     assert run(connection, "exec 0<&-; exit 4", b"x" * FLOOD).status == 4
 
 
-def test_a_command_that_closed_its_output_is_waited_for(connection: SshConnection) -> None:
+def test_a_command_that_closed_its_output_is_waited_for(connection: Connection) -> None:
     assert run(connection, "exec >&- 2>&-; read line; exit $line", b"5\n").status == 5
 
 
-def test_a_killed_command_has_no_status(connection: SshConnection) -> None:
+def test_a_killed_command_has_no_status(connection: Connection) -> None:
     assert run(connection, "kill -9 $$").status is None
 
 
 def test_a_command_past_its_deadline_is_left_and_the_connection_is_usable(
-    connection: SshConnection,
+    connection: Connection,
 ) -> None:
     began = time.monotonic()
     with pytest.raises(SshFailed, match="in time") as caught:
@@ -79,17 +93,17 @@ def test_a_command_past_its_deadline_is_left_and_the_connection_is_usable(
     assert run(connection, "echo still").stdout == b"still\n"
 
 
-def test_a_deadline_that_is_over_fails_at_once(connection: SshConnection) -> None:
+def test_a_deadline_that_is_over_fails_at_once(connection: Connection) -> None:
     with pytest.raises(SshFailed):
         connection.execute("true", deadline=Deadline(0))
     assert run(connection, "true").status == 0
 
 
-def test_no_deadline_waits_for_the_command(connection: SshConnection) -> None:
+def test_no_deadline_waits_for_the_command(connection: Connection) -> None:
     assert connection.execute("exit 2", deadline=Deadline(None)).status == 2
 
 
-def test_many_threads_run_commands_over_one_connection(connection: SshConnection) -> None:
+def test_many_threads_run_commands_over_one_connection(connection: Connection) -> None:
     answers: dict[int, bytes] = {}
 
     def ask(number: int) -> None:
@@ -104,10 +118,10 @@ def test_many_threads_run_commands_over_one_connection(connection: SshConnection
 
 
 def test_a_connection_that_breaks_under_a_command_is_an_error(
-    make_sshd: MakeSshd, connect: Connect
+    make_sshd: MakeSshd, open_engine: OpenEngine
 ) -> None:
     running = make_sshd()
-    connection = connect(running.target())
+    connection = open_engine(running)
     command = "echo started > $HOME/started; sleep 60"
     timer = threading.Thread(target=lambda: _kill_when_started(running))
     timer.start()
@@ -135,7 +149,7 @@ def read_all(stream: socket.socket) -> bytes:
     return data
 
 
-def test_a_pipe_carries_both_ways_and_ends_when_we_end(connection: SshConnection) -> None:
+def test_a_pipe_carries_both_ways_and_ends_when_we_end(connection: Connection) -> None:
     pipe = connection.open_stdio("cat; echo end")
     pipe.socket.settimeout(10)
     pipe.socket.sendall(b"hello ")
@@ -145,7 +159,7 @@ def test_a_pipe_carries_both_ways_and_ends_when_we_end(connection: SshConnection
     pipe.close()
 
 
-def test_a_pipe_whose_command_ends_is_at_its_end(connection: SshConnection) -> None:
+def test_a_pipe_whose_command_ends_is_at_its_end(connection: Connection) -> None:
     pipe = connection.open_stdio("echo gone; echo why >&2; exit 6")
     pipe.socket.settimeout(10)
     assert read_all(pipe.socket) == b"gone\n"
@@ -154,7 +168,7 @@ def test_a_pipe_whose_command_ends_is_at_its_end(connection: SshConnection) -> N
     pipe.close()
 
 
-def test_a_pipe_that_nobody_reads_still_takes_input(connection: SshConnection) -> None:
+def test_a_pipe_that_nobody_reads_still_takes_input(connection: Connection) -> None:
     pipe = connection.open_stdio("cat /dev/zero & head -c 5 > $HOME/got; kill $!; exit 0")
     pipe.socket.settimeout(10)
     assert pipe.socket.recv(1) == b"\0"
@@ -164,7 +178,7 @@ def test_a_pipe_that_nobody_reads_still_takes_input(connection: SshConnection) -
     pipe.close()
 
 
-def test_closing_a_pipe_ends_it_on_both_sides(connection: SshConnection) -> None:
+def test_closing_a_pipe_ends_it_on_both_sides(connection: Connection) -> None:
     pipe = connection.open_stdio("cat; echo ended > $HOME/ended")
     assert "open" in repr(pipe)
     pipe.close()
@@ -175,16 +189,18 @@ def test_closing_a_pipe_ends_it_on_both_sides(connection: SshConnection) -> None
     assert done.stdout == b"ended\n"
 
 
-def test_a_pipe_of_a_broken_connection_is_at_its_end(make_sshd: MakeSshd, connect: Connect) -> None:
+def test_a_pipe_of_a_broken_connection_is_at_its_end(
+    make_sshd: MakeSshd, open_engine: OpenEngine
+) -> None:
     running = make_sshd()
-    pipe = connect(running.target()).open_stdio("cat")
+    pipe = open_engine(running).open_stdio("cat")
     pipe.socket.settimeout(10)
     running.kill_sessions()
     assert read_all(pipe.socket) == b""
     pipe.close()
 
 
-def test_a_pipe_keeps_the_last_of_much_noise_within_bounds(connection: SshConnection) -> None:
+def test_a_pipe_keeps_the_last_of_much_noise_within_bounds(connection: Connection) -> None:
     pipe = connection.open_stdio(f"head -c {FLOOD} /dev/zero >&2")
     pipe.socket.settimeout(10)
     assert read_all(pipe.socket) == b""

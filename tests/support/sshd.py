@@ -27,7 +27,7 @@ from smartsim_bridge.ssh.target import Target, resolve_target
 
 from .users import User, is_root
 
-__all__ = ["HOST_KEY_TYPES", "SSHD", "Sshd", "make_key"]
+__all__ = ["ALIAS", "HOST_KEY_TYPES", "SSHD", "Sshd", "make_key"]
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
 

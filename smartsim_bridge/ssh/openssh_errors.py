@@ -1,0 +1,96 @@
+"""What the system's ssh says when it gives up, as errors of ours.
+
+A table of what it prints in the C locale, the first match wins: what is printed beside
+"Host key verification failed." tells why.  Nothing else of ssh is known here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import (
+    AuthenticationFailed,
+    AuthenticationRequired,
+    CommandServerError,
+    ConnectTimedOut,
+    HostKeyChanged,
+    HostKeyRefused,
+    HostKeyRevoked,
+    HostKeyUnknown,
+    HostNameUnknown,
+    HostUnreachable,
+    SshFailed,
+    UnsupportedSshConfig,
+)
+from .ask import printable
+
+__all__ = ["error_from", "last_words"]
+
+# What is quoted of ssh's complaints: the end, where the reason stands.
+TAIL_LINES, TAIL_CHARACTERS = 4, 600
+
+_TABLE: tuple[tuple[str, type[CommandServerError], str], ...] = (
+    (r"Could not resolve hostname", HostNameUnknown, "resolve"),
+    (
+        r"Bad configuration option|Bad \w+ argument|terminating, \d+ bad",
+        UnsupportedSshConfig,
+        "resolve",
+    ),
+    (r"marked as revoked|REVOKED HOST KEY", HostKeyRevoked, "host key"),
+    (r"HOST IDENTIFICATION HAS CHANGED", HostKeyChanged, "host key"),
+    (r"No \S+ host key is known|Host key verification failed", HostKeyUnknown, "host key"),
+    (r"connect to host .*: (Connection|Operation) timed out", ConnectTimedOut, "connect"),
+    (r"^ssh: connect to (host|address) ", HostUnreachable, "connect"),
+    (r"Too many authentication failures", AuthenticationFailed, "authenticate"),
+    (r"Permission denied \(", AuthenticationFailed, "authenticate"),
+    (r"Unable to negotiate|kex_exchange_identification|banner exchange", SshFailed, "host key"),
+)
+
+# ssh says with -v how it went, in figures; nothing of it is a reason.
+_CHATTER = re.compile(r"^(Transferred: |Bytes per second: |Authenticated to |@+$|debug\d: )")
+
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]+=*")
+
+
+def error_from(said: str, *, host: str, can_ask: bool) -> CommandServerError:
+    """The error for an ssh that ended before it was logged in."""
+    what = last_words(said) or "ssh ended without a word"
+    for pattern, kind, step in _TABLE:
+        if not re.search(pattern, said, re.MULTILINE):
+            continue
+        if issubclass(kind, HostKeyRefused):
+            shown = _FINGERPRINT.search(said)
+            return kind(
+                _about_key(said) or what,
+                host=host,
+                step=step,
+                fingerprint=shown.group() if shown else "",
+            )
+        if kind is AuthenticationFailed and not can_ask and _wants_a_person(said):
+            return AuthenticationRequired(
+                f"nobody is there to answer: {what}", host=host, step=step
+            )
+        return kind(what, host=host, step=step)
+    return SshFailed(what, host=host, step="connect")
+
+
+def last_words(said: str) -> str:
+    """The end of what ssh complained of, in one line, safe to show."""
+    lines = [line.strip() for line in said.splitlines()]
+    told = [line for line in lines if line and not _CHATTER.match(line)]
+    return printable("; ".join(told[-TAIL_LINES:]))[-TAIL_CHARACTERS:]
+
+
+def _about_key(said: str) -> str:
+    """The line about the key, rather than the lesson around it."""
+    found = re.search(
+        r"^(No \S+ host key is known|.*has changed and you have requested|.*marked as revoked).*$",
+        said,
+        re.MULTILINE,
+    )
+    return printable(found.group().strip()) if found else ""
+
+
+def _wants_a_person(said: str) -> bool:
+    methods = re.findall(r"Permission denied \(([^)]*)\)", said)
+    return any(re.search("password|keyboard-interactive", method) for method in methods)
