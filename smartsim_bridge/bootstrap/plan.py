@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 OLDEST_PYTHON = (3, 9)
+NO_ANSWER = "did not answer within"  # as probe.sh says of one that hangs
 # Private directories of ours are made in these, as probe.sh expects them.
 ELSEWHERE = ("/var/tmp", "/tmp")  # noqa: S108 - made private below them, or refused
 # The server binds this one always; another host can use it through a tunnel only.
@@ -252,9 +253,17 @@ def _no_python(facts: Facts, wish: Wish) -> NoUsablePython:
     prelude = ""
     if facts.prelude_status:
         prelude = f"\n  the prelude ended with status {facts.prelude_status}"
-    tried = "".join(f"\n  {python}" for python in facts.pythons) or "\n  nothing of that name"
+    missing = "no such program" if wish.python else "none by the usual names, in the usual places"
+    tried = "".join(f"\n  {python}" for python in facts.pythons) or f"\n  {missing}"
+    advice = None
+    if any(NO_ANSWER in python.fault for python in facts.pythons):
+        advice = f"One did not answer: raise timeout=. {NoUsablePython.general_advice()}"
     return NoUsablePython(
-        what, host=wish.spelled, step="python", noise=(tried + prelude).lstrip("\n")
+        what,
+        host=wish.spelled,
+        step="python",
+        advice=advice,
+        noise=(tried + prelude).lstrip("\n"),
     )
 
 

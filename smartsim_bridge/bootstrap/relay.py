@@ -22,8 +22,8 @@ __all__ = ["COMMAND", "start_relay"]
 
 # Printed by the relay when it is connected: everything before it is noise.
 CONNECTED = "SMARTSIM-BRIDGE-RELAY"
-LIMIT = 256 * 1024  # of noise before that
-PIECE = 1  # bytes read at a time: what follows the mark belongs to the link
+# Of noise before that: read, and kept of it for the error message.
+NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
 
 
 def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline) -> None:
@@ -32,26 +32,41 @@ def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline
     Raises LaunchFailed with what the host said.
     """
     nonce = secrets.token_hex(12)
-    stream, mark = pipe.socket, f"\n{CONNECTED} {nonce}\n".encode()
-    said = bytearray()
+    mark, said = f"\n{CONNECTED} {nonce}\n".encode(), bytearray()
     what = "The relay did not start"
     try:
-        stream.sendall(_script(beacon, prelude, nonce))
-        while not said.endswith(mark) and len(said) < LIMIT:
-            stream.settimeout(max(0.01, deadline.at_most(3600.0)))
-            piece = stream.recv(PIECE)
-            if not piece:
-                what = "The relay ended at once"
-                break
-            said += piece
+        pipe.socket.sendall(_script(beacon, prelude, nonce))
+        if _read_to(mark, pipe.socket, said, deadline):
+            return
+        what = "The relay ended at once"
     except socket.timeout:  # in Python 3.9 not yet a TimeoutError
         what = "The relay did not start in time"
     except OSError as broken:
         what = f"The relay could not be reached: {broken}"
-    if not said.endswith(mark):
-        noise = clean(said.decode("utf-8", "surrogateescape") + "\n" + pipe.noise)
-        advice = explain(noise) or 'The far end of transport="stdio" needs a Python there.'
-        raise LaunchFailed(what, host=host, step="relay", advice=advice, noise=noise)
+    noise = clean(said.decode("utf-8", "surrogateescape") + "\n" + pipe.noise)
+    advice = explain(noise) or 'The far end of transport="stdio" needs a Python there.'
+    raise LaunchFailed(what, host=host, step="relay", advice=advice, noise=noise)
+
+
+def _read_to(mark: bytes, stream: socket.socket, said: bytearray, deadline: Deadline) -> bool:
+    """Leaves the end of what comes before `mark` in `said`; whether the mark came.
+
+    Looks before it takes: what follows the mark belongs to the link.
+    """
+    skipped = 0
+    while skipped < NOISE_LIMIT:
+        stream.settimeout(max(0.01, deadline.at_most(3600.0)))
+        ahead = stream.recv(NOISE_KEPT, socket.MSG_PEEK)
+        if not ahead:
+            return False
+        tail = bytes(said[1 - len(mark) :])
+        at = (tail + ahead).find(mark)
+        said += stream.recv(len(ahead) if at < 0 else at + len(mark) - len(tail))
+        if said.endswith(mark):
+            return True
+        skipped += max(0, len(said) - NOISE_KEPT)
+        del said[:-NOISE_KEPT]
+    return False
 
 
 def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:

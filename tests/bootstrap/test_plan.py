@@ -194,6 +194,15 @@ def test_a_named_python_that_is_not_there_is_named() -> None:
         plan(replace(FACTS, pythons=()), replace(WISH, python="py3"))
 
 
+def test_a_python_that_did_not_answer_is_answered_with_more_time() -> None:
+    hanging = PythonFound("/nfs/bin/python3", fault="did not answer within 7 s")
+    with pytest.raises(NoUsablePython) as raised:
+        plan(replace(FACTS, pythons=(hanging,)), WISH)
+
+    assert "raise timeout=" in raised.value.advice
+    assert "prelude=" in raised.value.advice
+
+
 def test_the_wished_port_is_launched_with() -> None:
     decided = plan(FACTS, replace(WISH, port=5555))
 
