@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability.ways import direct, tunnel, way
 from tests.support.figures import KEY, figure
 
-__all__ = ["figure"]
+__all__ = ["direct", "figure", "tunnel", "way"]
 
 HERE = Path(__file__).parent
 

@@ -1,37 +1,28 @@
-"""Links that break, stall and freeze under commands that do not notice."""
+"""Links that break under commands that do not notice."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import time
-from bisect import bisect
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from smartsim_bridge import Bridge
-from smartsim_bridge.client.listing import CommandInfo
 from smartsim_bridge.errors import AuthenticationRequired
 from smartsim_bridge.server.spool import OWN_MEMORY, SEGMENT
+from tests.reliability.ways import SECONDS, TICKING, Links, Way
 from tests.support.altered_server import alter_server
 from tests.support.figures import Figure
 from tests.support.flaky_proxy import (
     TO_CLIENT,
     TO_SERVER,
     FlakyProxy,
-    proxied_state,
     through_proxy,
 )
 from tests.support.heads import MakeHead
-from tests.support.local_server import MakeLocalServer
 from tests.support.waiting import wait_until
 
 KIB, MIB = 1024, 1024 * 1024
@@ -41,84 +32,10 @@ CUTS = 100
 INPUT_CUTS = 20
 WAYS_BACK = 30
 WAY_BACK_BYTES = {"direct": 1000, "tunnel": 10_000}  # about as many as it takes
-SECONDS = 120.0  # for anything, on a machine that others use
-NOTICE_SECONDS = 15.0  # what is promised
-LATE_SECONDS = 15.0  # ... and how much later a busy machine may be
 
 # Prints the lines, and what it felt of the network: its pid, and the signals that it got.
 FELT = "for each in HUP INT QUIT PIPE ALRM TERM USR1 USR2 CONT; do trap 'echo got a signal' $each; "
 PRINT = f"{FELT} done >&2; seq -f '%.0f {TAIL}' {LINES}; echo $? $$ >&2"
-TICKING = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo $i; sleep 0.1; done"
-
-
-@dataclass
-class Way:
-    """A bridge, the proxy that its bytes pass, and a bridge of somebody who needs no proxy."""
-
-    bridge: Bridge
-    proxy: FlakyProxy
-    onlooker: Bridge
-    server_pid: int
-    state_dir: Path  # the server's
-
-    def sees(self, command: str) -> CommandInfo:
-        """What the server tells others of it."""
-        return next(one for one in self.onlooker.commands() if one.id == command)
-
-
-@pytest.fixture(params=["direct", pytest.param("tunnel", marks=pytest.mark.sshd)])
-def way(request: pytest.FixtureRequest) -> Way:
-    made: Way = request.getfixturevalue(request.param)
-    assert made.bridge.status().transport == request.param
-    return made
-
-
-@pytest.fixture
-def direct(
-    make_local_server: MakeLocalServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Way:
-    server = make_local_server()
-    proxy = _open(FlakyProxy(("127.0.0.1", server.port)), request)
-    state = proxied_state(server.state_dir, proxy, tmp_path / "state")
-    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state))
-    near, onlooker = server.init(transport="direct"), server.init(transport="local")
-    return Way(near, proxy, onlooker, server.pid, server.state_dir)
-
-
-@pytest.fixture
-def tunnel(make_head: MakeHead, request: pytest.FixtureRequest) -> Way:
-    head = make_head()
-    proxy = _open(FlakyProxy((head.sshd.host, head.sshd.port)), request)
-    config = str(through_proxy(head.sshd, proxy))
-    near = head.init(autostart=True, ssh_config=config, transport="tunnel")
-    return Way(near, proxy, head.init(), near.status().server_pid, head.state_dir)
-
-
-def _open(proxy: FlakyProxy, request: pytest.FixtureRequest) -> FlakyProxy:
-    # By hand: bridges must be closed before it, and their fixtures end after this one's.
-    proxy.__enter__()
-    request.addfinalizer(lambda: proxy.__exit__(None, None, None))
-    return proxy
-
-
-class Links:
-    """When the link of a bridge went, and when another came."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self.lost: list[float] = []
-        self.found: list[float] = []
-        bridge.when_link_changes(self._tell)
-
-    def _tell(self, is_linked: bool) -> None:
-        (self.found if is_linked else self.lost).append(time.monotonic())
-
-    def until_bytes(self, came: list[float]) -> list[float]:
-        """Seconds from each loss to the first of the bytes that another link brought."""
-        firsts = (bisect(came, found) for found in self.found)
-        return [came[first] - lost for first, lost in zip(firsts, self.lost) if first < len(came)]
 
 
 def _chance() -> random.Random:
@@ -208,85 +125,6 @@ def test_way_back_that_breaks_at_any_byte_is_tried_again(
     way.proxy.cut_no_more()
     assert way.proxy.cuts > WAYS_BACK
     figure(13, broken_ways_back=way.proxy.cuts - WAYS_BACK, slowest_way_back_seconds=longest)
-
-
-# --- silence ------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_stalled_link_is_noticed_by_both_sides_and_costs_nothing(way: Way, figure: Figure) -> None:
-    """Packets vanish, and nobody says so: as with a cable that was pulled, or a firewall."""
-    links = Links(way.bridge)
-    running = way.bridge.popen(["sh", "-c", TICKING.format(count=250)])
-    assert running.stdout is not None
-    assert running.stdout.readline() == "1\n"
-    way.proxy.stall()
-    began = time.monotonic()
-    wait_until(lambda: not way.sees(running.id).followed, NOTICE_SECONDS + LATE_SECONDS)
-    by_server = time.monotonic() - began
-    wait_until(lambda: links.lost, NOTICE_SECONDS + LATE_SECONDS)
-    by_client = links.lost[0] - began
-    assert way.sees(running.id).state == "running"
-    way.proxy.resume()
-    assert running.stdout.read().split() == [str(number) for number in range(2, 251)]
-    assert running.wait(SECONDS) == 0
-    figure(14, noticed_by_client_seconds=by_client, noticed_by_server_seconds=by_server)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [5.0, 20.0], ids=["unnoticed", "noticed"])
-def test_frozen_server_goes_on_where_it_was(seconds: float, way: Way, figure: Figure) -> None:
-    links = Links(way.bridge)
-    running = way.bridge.popen(["sh", "-c", TICKING.format(count=100)])
-    assert running.stdout is not None
-    assert running.stdout.readline() == "1\n"
-    os.kill(way.server_pid, signal.SIGSTOP)
-    try:
-        thawing = time.monotonic() + seconds
-        wait_until(lambda: time.monotonic() > thawing, 2 * seconds)
-    finally:
-        os.kill(way.server_pid, signal.SIGCONT)
-    thawed = time.monotonic()
-    assert running.stdout.readline() == "2\n"
-    resumed = time.monotonic() - thawed
-    assert running.stdout.read().split() == [str(number) for number in range(3, 101)]
-    assert running.wait(SECONDS) == 0
-    assert bool(links.lost) is (seconds > NOTICE_SECONDS)
-    figure(15, server_frozen_seconds=seconds, slowest_after_thaw_seconds=resumed)
-
-
-READER = """
-import sys
-from smartsim_bridge import init_command_server
-with init_command_server(transport="direct", timeout=20.0) as bridge:
-    running = bridge.popen(["sh", "-c", sys.argv[1]])
-    print(running.id, flush=True)
-    for line in running.stdout:
-        print(line, end="", flush=True)
-    print("status", running.wait())
-"""
-
-
-@pytest.mark.slow
-def test_frozen_client_reads_on_to_the_last_byte(direct: Way, tmp_path: Path) -> None:
-    path = tmp_path / "read"
-    with path.open("wb") as file:
-        client = subprocess.Popen(
-            [sys.executable, "-c", READER, TICKING.format(count=250)], stdout=file
-        )
-    try:
-        wait_until(lambda: len(path.read_text().split()) >= 3, SECONDS)
-        client.send_signal(signal.SIGSTOP)
-        name = path.read_text().split()[0]
-        assert direct.sees(name).followed
-        wait_until(lambda: not direct.sees(name).followed, NOTICE_SECONDS + LATE_SECONDS)
-        client.send_signal(signal.SIGCONT)
-        assert client.wait(SECONDS) == 0
-    finally:
-        client.kill()
-        client.wait()
-    numbers = [str(number) for number in range(1, 251)]
-    assert path.read_text().split() == [name, *numbers, "status", "0"]
 
 
 # --- nobody reads -------------------------------------------------------------------------
