@@ -18,6 +18,17 @@ __all__ = ["is_matching_any", "split_criteria", "split_keyword", "split_words"]
 # Not every white space of Unicode: what ssh takes for part of a name is part of it here.
 _SPACE = " \t"
 
+# A word, or a quoted one, and the '=' or space behind it.  Of quotes inside words, escapes and
+# single quotes older versions think otherwise than newer ones.
+_CRITERION = re.compile(
+    r"""
+    (?: "(?P<quoted> (?!\#) (?: [^"\\] | \\(?![\\"']) )+ )"
+      | (?P<plain> (?!\#) [^\s"'\\=]+ )
+    )
+    (?: [ \t]*=[ \t]*(?!=|$) | [ \t]+(?!=) | $ )
+    """,
+    re.VERBOSE,
+)
 _ENDS = ' \t\r\n"='
 _SEPARATOR = re.compile(r"^[ \t\r\n]*=?[ \t\r\n]*")
 
@@ -80,17 +91,17 @@ def split_words(text: str, where: str) -> list[str]:
 
 
 def split_criteria(text: str, where: str) -> list[str]:
-    """What stands behind Match."""
-    # Older versions take these as they are, newer ones as in arguments.
-    if re.search(r"\\[\\\"']", text) or "'" in re.sub(r'"[^"]*"', "", text):
-        raise UnsupportedSshConfig(
-            f"{where}: what a quote or escape means there depends on the version of ssh",
-            step="resolve",
-        )
-    words = []
-    while text and not text.startswith("#"):
-        word, text = _next_word(text, where)
-        words.append(word)
+    """What stands behind Match; only what all versions of ssh cut alike."""
+    words, position = [], 0
+    while position < len(text) and text[position] != "#":
+        found = _CRITERION.match(text, position)
+        if found is None:
+            raise UnsupportedSshConfig(
+                f"{where}: how {text!r} is cut into words depends on the version of ssh",
+                step="resolve",
+            )
+        words.append(found["quoted"] or found["plain"])
+        position = found.end()
     return words
 
 

@@ -83,8 +83,7 @@ HARMLESS = {
     "ForwardX11Timeout": _FORWARDING,
     "ForwardX11Trusted": _FORWARDING,
     "GatewayPorts": _FORWARDING,
-    "GSSAPIAuthentication": "refused only where a Kerberos ticket is at hand; else ssh, too, "
-    "goes on to keys",
+    "GSSAPIAuthentication": "without a Kerberos ticket ssh, too, goes on to keys",
     "GSSAPIClientIdentity": _KERBEROS,
     "GSSAPIDelegateCredentials": _KERBEROS,
     "GSSAPIKexAlgorithms": _KERBEROS,

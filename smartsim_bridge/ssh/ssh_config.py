@@ -20,7 +20,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
 from .config_line import is_matching_any, split_criteria, split_keyword, split_words
@@ -94,6 +94,11 @@ class HostConfig:
         named = self.named_host
         return _as_address(named) or named.lower()
 
+    @property
+    def port(self) -> int | None:
+        """`Port`; it was checked as it was read."""
+        return _as_port(self.first("port")) if self.is_set("port") else None
+
     def expand(self, text: str, keyword: str) -> str:
         """`text` with its %-tokens replaced.  UnsupportedSshConfig for one we do not know."""
         return self._replace(text, self._tokens(self.hostname, self.alias), keyword)
@@ -134,11 +139,11 @@ class HostConfig:
                 raise self.unsupported(keyword, f"the token %{letter} is not known there")
             return tokens[letter]
 
-        return re.sub(r"\$\{[^}]*\}|%(?P<letter>.?)", replaced, text, flags=re.DOTALL)
+        return re.sub(r"\$\{[^}]*\}?|%(?P<letter>.?)", replaced, text, flags=re.DOTALL)
 
     def _variable(self, spelled: str, keyword: str) -> str:
         value = self.environment.get(spelled[2:-1])
-        if value is None:
+        if value is None or not spelled.endswith("}"):
             raise InvalidSettings(
                 f"{self._place(keyword)}{keyword} names the variable {spelled}, which is not set",
                 host=self.alias,
@@ -161,7 +166,7 @@ class HostConfig:
     def _tokens(self, hostname: str, unaliased: str) -> dict[str, str]:
         """The letters; %k is the alias of the key, where there is none `unaliased`."""
         full_name = socket.gethostname()
-        port, user = self.first("port", "22"), self.first("user", self.local_user)
+        port, user = str(self.port or 22), self.first("user", self.local_user)
         connection = f"{full_name}{hostname}{port}{user}"
         return {
             # A name for a socket, as ssh makes it; no secret rests on it.
@@ -287,8 +292,7 @@ class _Reader:
                 raise InvalidSettings(f"{where}: no ~ in the system's file", step="resolve")
             whole = os.path.join(file.include_base, self._config.expand_home(pattern))
             for path in sorted(glob.glob(whole)):
-                found = _File(path, file.include_base, is_checked=True, is_users=file.is_users)
-                self._read_file(found, depth + 1, is_wanted=is_wanted)
+                self._read_file(replace(file, path=path), depth + 1, is_wanted=is_wanted)
 
     def _keep(self, keyword: str, rest: str, where: str, *, is_active: bool) -> None:
         keyword = ALIASES.get(keyword, keyword)
@@ -435,9 +439,20 @@ def _words(keyword: str, rest: str, where: str) -> list[str]:
         raise InvalidSettings(f"{where}: {keyword} has more than one value", step="resolve")
     if keyword in FLAGS and words[0].lower() not in (*_YES, *_NO):
         raise InvalidSettings(f"{where}: {keyword} is yes or no, not {words[0]!r}", step="resolve")
+    if keyword == "port" and _as_port(words[0]) is None:
+        raise InvalidSettings(f"{where}: {words[0]!r} is not a port", step="resolve")
     if keyword == "proxyjump" and re.search(r"\s", words[0]):
         raise InvalidSettings(f"{where}: ProxyJump {words[0]!r} has a space", step="resolve")
     return words
+
+
+def _as_port(text: str) -> int | None:
+    """A number or, as ssh has it, the name of a service."""
+    try:
+        number = int(text) if text.isascii() and text.isdigit() else socket.getservbyname(text)
+    except (OSError, UnicodeError):
+        return None
+    return number if 0 < number < 65536 else None
 
 
 def _as_address(name: str) -> str | None:

@@ -24,8 +24,6 @@ def refuse_what_paramiko_cannot(target: Target) -> None:
         disabled(host)  # raises where no algorithm is left
         _refuse_authorities(host)
         _refuse_security_keys(host)
-        if host.has_ticket:
-            raise _unsupported(host, "GSSAPIAuthentication: there is a Kerberos ticket")
 
 
 def _refuse_authorities(target: Target) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -71,8 +70,6 @@ class Target:
     may_ask_about_key: bool = True
     # (keyword, list) as in ssh_config, with its `+`, `-` and `^`.
     algorithms: tuple[tuple[str, str], ...] = ()
-    # Whether ssh would log in by Kerberos, which we do not speak.
-    has_ticket: bool = False
     # What runs the ProxyCommand.
     shell: str = "/bin/sh"
     # Whether Kerberos may log in, where there is a ticket that we do not see.
@@ -154,7 +151,7 @@ def _resolve(
     )
     _refuse_what_depends(config)
     hostname = config.hostname
-    port = _configured_port(config)
+    port = config.port or SSH_PORT
     chain = _jump_chain(config)
     own, common = _known_hosts(config)
     if f"{hostname}:{port}" in around.passed:
@@ -187,7 +184,6 @@ def _resolve(
             for name in ALGORITHM_LISTS
             if config.is_set(name.lower())
         ),
-        has_ticket=_has_ticket(config),
         shell=around.environment.get("SHELL") or "/bin/sh",
         control_path=_control_path(config),
         gssapi=config.is_yes("gssapiauthentication"),
@@ -234,16 +230,6 @@ def _to_port(text: str, spelled: str | None = None) -> int:
     raise _malformed(spelled if spelled is not None else text, f"{text!r} is not a port number")
 
 
-def _configured_port(config: HostConfig) -> int:
-    """A number, or, as ssh has it, the name of a service."""
-    said = config.first("port", str(SSH_PORT))
-    try:
-        return _to_port(said if said.isdigit() else str(socket.getservbyname(said, "tcp")))
-    except (OSError, InvalidSettings):
-        place = config.places.get("port", "port")
-        raise InvalidSettings(f"{place}: {said!r} is not a port", step="resolve") from None
-
-
 def _refuse_what_depends(config: HostConfig) -> None:
     """What is harmless in one place and not in another."""
     user = config.first("user")
@@ -251,17 +237,6 @@ def _refuse_what_depends(config: HostConfig) -> None:
         raise config.unsupported("User", f"what {user!r} means depends on the version of ssh")
     if not _methods(config):
         raise config.unsupported("PreferredAuthentications", "no way to log in is left")
-
-
-def _has_ticket(config: HostConfig) -> bool:
-    """Whether ssh would log in by Kerberos before it tries anything else."""
-    wanted = config.first("preferredauthentications", "gssapi-with-mic").split(",")
-    if not config.is_yes("gssapiauthentication") or "gssapi-with-mic" not in wanted:
-        return False
-    user_id = os.getuid() if hasattr(os, "getuid") else ""
-    usual = f"/tmp/krb5cc_{user_id}"  # noqa: S108 -- Kerberos puts it there
-    kind, _, path = (config.environment.get("KRB5CCNAME") or usual).rpartition(":")
-    return os.path.exists(path) if kind in ("", "FILE") else True
 
 
 def _malformed(spelled: str, why: str) -> InvalidSettings:

@@ -43,7 +43,8 @@ class Sshd:
     """A running sshd into which `user` logs in with the key `identity`.
 
     `config` are lines of sshd_config; the first value of a keyword wins there, so they win
-    over ours.  `environment` is set in every session.
+    over ours.  `environment` is set in every session.  An `authority` is a key that signs
+    the host keys, so that the server shows certificates of its address.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Sshd:
         *,
         host_key_types: Sequence[str] = HOST_KEY_TYPES,
         environment: Mapping[str, str] | None = None,
+        authority: Path | None = None,
     ) -> None:
         assert SSHD is not None, "there is no sshd; ask the fixture, which skips"
         self.user = user
@@ -76,6 +78,8 @@ class Sshd:
         self.host_keys = [
             make_key(self.directory / f"host_{kind}", kind) for kind in host_key_types
         ]
+        for key in self.host_keys if authority is not None else ():
+            self._lines.append(f"HostCertificate {_certify(key, authority, self.host)}")
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
         self._log: list[str] = []
@@ -276,6 +280,15 @@ def make_key(
         stdin=subprocess.DEVNULL,
     )
     return path
+
+
+def _certify(key: Path, authority: Path | None, host: str) -> Path:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-s", str(authority), "-I", "test", "-h", "-n", host, f"{key}.pub"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return Path(f"{key}-cert.pub")
 
 
 def _free_port() -> int:
