@@ -64,7 +64,8 @@ class _Login:
     ) -> None:
         self._transport = transport
         self._target = target
-        self._ask = ask
+        self._unattended = ask if isinstance(ask, Unattended) else None
+        self._ask = None if self._unattended else ask
         self._deadline = deadline
         self._opened = opened
         self._allowed: list[str] = []
@@ -90,7 +91,7 @@ class _Login:
             "keyboard-interactive": self._try_dialogue,
             "password": self._try_password,
         }
-        if isinstance(self._ask, Unattended):
+        if self._unattended is not None:
             # A dialogue may ring a phone before it asks anything.
             ways["keyboard-interactive"] = ways["password"] = self._leave_to_a_person
         return any(method in self._allowed and ways[method]() for method in self._target.methods)
@@ -172,8 +173,8 @@ class _Login:
         try:
             is_forward = self._try("keyboard-interactive", lambda: dialogue.run(self._deadline))
         except HostSilent:
-            reaction = "it does not react to the answer" if self._was_asked else "it asks nothing"
-            raise self._broken(TimeoutError(reaction)) from None
+            silence = "does not react to the answer" if self._was_asked else "asks nothing"
+            raise self._broken(TimeoutError(f"the host {silence}")) from None
         except TooManyRounds as error:
             self._refused.append(f"keyboard-interactive ({error})")
             raise self._refusal() from None
@@ -278,9 +279,9 @@ class _Login:
         if not self._nobody_asked:
             return self._refusal()
         needed, place = "; ".join(self._nobody_asked), self._place()
-        if isinstance(self._ask, Unattended):
-            advice = self._ask.advice
-            return AuthenticationRequired(f"{self._ask.why}: {needed}", advice=advice, **place)
+        if self._unattended is not None:
+            why, advice = self._unattended.why, self._unattended.advice
+            return AuthenticationRequired(f"{why}: {needed}", advice=advice, **place)
         return AuthenticationRequired(f"nobody is there to answer: {needed}", **place)
 
     def _refusal(self) -> AuthenticationFailed:

@@ -66,6 +66,7 @@ class Dialogue:
         self._user = user
         self._answer = answer
         self._events: queue.Queue[_Event] = queue.Queue()
+        self._rounds = 0
 
     def run(self, deadline: Deadline) -> list[str]:
         """The methods still wanted, empty when logged in.
@@ -76,15 +77,13 @@ class Dialogue:
         """
         self._transport.auth_timeout = PERSON_SECONDS
         threading.Thread(target=self._attempt, name="ssh-login", daemon=True).start()
-        for _ in range(MAX_ROUNDS):
+        while True:
             event = self._next_event(deadline)
             if isinstance(event, Exception):
                 raise event
             if isinstance(event, list):
                 return event
             self._play(event)
-        self._transport.close()
-        raise TooManyRounds(f"{MAX_ROUNDS} rounds of questions")
 
     def _next_event(self, deadline: Deadline) -> _Event:
         seconds = max(deadline.left, ANSWER_SECONDS)
@@ -112,6 +111,10 @@ class Dialogue:
 
     def _on_questions(self, title: str, instructions: str, questions: Questions) -> list[str]:
         """Runs in paramiko's thread."""
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            self._events.put(TooManyRounds(f"{MAX_ROUNDS} rounds of questions"))
+            raise paramiko.SSHException("the login was given up")
         answers: queue.Queue[list[str] | None] = queue.Queue(1)
         heading = "\n".join(part.strip() for part in (title, instructions) if part.strip())
         self._events.put(_Round(printable(heading), questions, answers))

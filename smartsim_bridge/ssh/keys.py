@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -174,9 +175,12 @@ def _from_pub_file(path: str) -> bytes | None:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             words = file.readline(MAX_KEY_FILE).split()
-        return base64.b64decode(words[1], validate=True) if len(words) > 1 else None
+        blob = base64.b64decode(words[1], validate=True) if len(words) > 1 else b""
     except (OSError, ValueError):
         return None
+    # The host is asked about it: what is no key would end the connection.
+    kind = words[0].encode("ascii", "replace") if words else b""
+    return blob if blob.startswith(struct.pack(">I", len(kind)) + kind) and blob else None
 
 
 def _from_openssh_file(path: str) -> bytes | None:

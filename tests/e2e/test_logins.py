@@ -23,6 +23,7 @@ from smartsim_bridge.errors import (
 )
 from tests.support.heads import Head, MakeHead
 from tests.support.sshd import make_key
+from tests.support.users import User
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sshd
@@ -166,6 +167,26 @@ def test_two_bridges_at_once_ask_one_after_the_other(make_head: MakeHead) -> Non
     assert len(pids) == 1
     assert len(open_prompts) == person.asked == 2
     assert logins(head) == (2, 0, 2)
+
+
+# --- an expired password --------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_a_password_that_has_expired_is_told_in_the_hosts_words(
+    make_head: MakeHead, lonely_user: User
+) -> None:
+    """sshd lets it in by the method `password`, and then runs nothing but passwd."""
+    no_dialogue = "KbdInteractiveAuthentication no"
+    head = make_head(*BY_PASSWORD, no_dialogue, user=lonely_user)
+    subprocess.run(["chage", "-d", "0", lonely_user.name], check=True)
+    try:
+        with pytest.raises(CommandServerError, match="password has expired") as caught:
+            head.init(autostart=True, ask=Person(head).ask)
+    finally:
+        subprocess.run(["chage", "-d", "19000", lonely_user.name], check=True)
+    assert "renew the password" in caught.value.advice
+    assert logins(head) == (1, 0, 1)
 
 
 # --- at the terminal ----------------------------------------------------------------------

@@ -10,7 +10,14 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from smartsim_bridge.errors import AuthenticationRequired
-from smartsim_bridge.ssh.ask import ask_notebook, ask_terminal, default_ask, printable
+from smartsim_bridge.ssh import ask
+from smartsim_bridge.ssh.ask import (
+    ask_notebook,
+    ask_terminal,
+    default_ask,
+    in_turn,
+    printable,
+)
 
 PROGRAM = """
 from smartsim_bridge.ssh.ask import ask_terminal
@@ -158,6 +165,29 @@ def test_a_plain_script_asks_the_terminal_and_loads_no_ipython(
     assert "IPython" not in sys.modules
     with pytest.raises(AuthenticationRequired, match="not a notebook"):
         ask_notebook("x", False)
+
+
+def test_a_second_question_waits_for_its_turn_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ask, "TURN_SECONDS", 0.05)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(_prompt: str, _secret: bool) -> str:
+        begun.set()
+        ended.wait(10)
+        return "late"
+
+    first = threading.Thread(target=lambda: in_turn(slow, "first", True))
+    first.start()
+    try:
+        begun.wait(10)
+        with pytest.raises(AuthenticationRequired, match="nobody was asked 'second'"):
+            in_turn(lambda _prompt, _secret: "soon", "second", True)
+    finally:
+        ended.set()
+        first.join(10)
+    assert in_turn(lambda _prompt, _secret: "soon", "third", True) == "soon"
 
 
 def test_printable_keeps_words_and_drops_control() -> None:

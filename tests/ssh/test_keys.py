@@ -88,6 +88,15 @@ def test_a_key_that_was_opened_on_the_way_is_not_asked_about_again(tmp_path: Pat
     assert "sesame" not in repr(opened)
 
 
+@pytest.mark.parametrize("content", ["", "x", "ssh-ed25519", "ssh-rsa {blob}", "ssh-rsa /////w=="])
+def test_a_pub_file_that_is_of_no_use_is_passed_over(content: str, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key", passphrase="sesame")
+    before, pub = public_blob(str(key)), Path(f"{key}.pub")
+    assert before is not None
+    pub.write_text(content.format(blob=pub.read_text().split()[1]))
+    assert public_blob(str(key)) == before
+
+
 def test_missing_files_are_passed_over_and_others_keep_their_order(tmp_path: Path) -> None:
     two, one = make_key(tmp_path / "two"), make_key(tmp_path / "one")
     assert labels(tmp_path / "none", two, tmp_path, one) == [str(two), str(one)]
