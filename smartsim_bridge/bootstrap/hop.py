@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 
 from ..deadline import Deadline
 from ..errors import HostUnreachable, LaunchFailed
 from .host import Pipe
+from .mark import send_and_read_to
 from .noise import clean
 from .script import COMMAND, words
 
 __all__ = ["hop"]
 
 MARK = "SMARTSIM-BRIDGE-HOP"
-LIMIT = 64 * 1024  # of noise before the mark
 CONNECT_SECONDS = 2  # heads of one site are near each other
 # No port is forwarded, nothing is asked, no connection is left behind for others to use; and
 # a host that this head does not know is not made known by us.
@@ -46,17 +47,9 @@ def hop(pipe: Pipe, host: str, *, deadline: Deadline) -> None:
     script = f"{{ printf '\\n%s\\n' '{mark}'; {command}; }}\n"
     said = bytearray()
     end = f"\n{mark}\n".encode()
-    try:
-        pipe.socket.settimeout(max(0.01, deadline.at_most(3600.0)))
-        pipe.socket.sendall(script.encode())
-        while not said.endswith(end) and len(said) < LIMIT:
-            pipe.socket.settimeout(max(0.01, deadline.at_most(3600.0)))
-            piece = pipe.socket.recv(1)  # what follows the mark belongs to the other host
-            if not piece:
-                break
-            said += piece
-    except OSError:  # in Python 3.9 a timeout is one of its own kind
-        pass
-    if not said.endswith(end):
+    came = False
+    with suppress(OSError):  # in Python 3.9 a timeout is one of its own kind
+        came = send_and_read_to(end, pipe.socket, script.encode(), said, deadline)
+    if not came:
         noise = clean(said.decode("utf-8", "replace") + "\n" + pipe.noise)
         raise LaunchFailed("The shell there did not take the step", step="hop", noise=noise)

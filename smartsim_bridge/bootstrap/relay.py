@@ -15,6 +15,7 @@ from ..deadline import Deadline
 from ..errors import LaunchFailed
 from ..protocol.beacon import Beacon
 from .host import Pipe
+from .mark import send_and_read_to
 from .noise import clean, explain
 from .script import COMMAND, quote
 
@@ -22,8 +23,6 @@ __all__ = ["COMMAND", "start_relay"]
 
 # Printed by the relay when it is connected: everything before it is noise.
 CONNECTED = "SMARTSIM-BRIDGE-RELAY"
-# Of noise before that: read, and kept of it for the error message.
-NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
 
 
 def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline) -> None:
@@ -35,8 +34,8 @@ def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline
     mark, said = f"\n{CONNECTED} {nonce}\n".encode(), bytearray()
     what = "The relay did not start"
     try:
-        pipe.socket.sendall(_script(beacon, prelude, nonce))
-        if _read_to(mark, pipe.socket, said, deadline):
+        script = _script(beacon, prelude, nonce)
+        if send_and_read_to(mark, pipe.socket, script, said, deadline):
             return
         what = "The relay ended at once"
     except socket.timeout:  # in Python 3.9 not yet a TimeoutError
@@ -46,27 +45,6 @@ def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline
     noise = clean(said.decode("utf-8", "surrogateescape") + "\n" + pipe.noise)
     advice = explain(noise) or 'The far end of transport="stdio" needs a Python there.'
     raise LaunchFailed(what, host=host, step="relay", advice=advice, noise=noise)
-
-
-def _read_to(mark: bytes, stream: socket.socket, said: bytearray, deadline: Deadline) -> bool:
-    """Leaves the end of what comes before `mark` in `said`; whether the mark came.
-
-    Looks before it takes: what follows the mark belongs to the link.
-    """
-    skipped = 0
-    while skipped < NOISE_LIMIT:
-        stream.settimeout(max(0.01, deadline.at_most(3600.0)))
-        ahead = stream.recv(NOISE_KEPT, socket.MSG_PEEK)
-        if not ahead:
-            return False
-        tail = bytes(said[1 - len(mark) :])
-        at = (tail + ahead).find(mark)
-        said += stream.recv(len(ahead) if at < 0 else at + len(mark) - len(tail))
-        if said.endswith(mark):
-            return True
-        skipped += max(0, len(said) - NOISE_KEPT)
-        del said[:-NOISE_KEPT]
-    return False
 
 
 def _script(beacon: Beacon, prelude: str, nonce: str) -> bytes:
