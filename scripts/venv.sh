@@ -60,15 +60,15 @@ has_sshd() {
     PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v sshd >/dev/null && command -v ssh >/dev/null
 }
 
-# Without starting it: the tests run their own sshd, on a port of their own.
-install_sshd() (
+# Without starting any service: the tests run their own, in places of their own.
+install_idle() (
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         trap 'rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    apt_install openssh-server openssh-client
+    apt_install "$@"
 )
 
 # Debian's python3 comes without ensurepip, which venv needs.

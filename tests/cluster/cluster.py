@@ -16,6 +16,7 @@ from tests.support.waiting import wait_until
 from .firewall import Firewall
 from .host import Host
 from .near_side import NearSide
+from .processes import kill_account_processes
 from .site import Site
 from .topology import HOSTS, NODES
 
@@ -47,9 +48,11 @@ class Cluster:
     def reset(self) -> None:
         """As after boot: no process and no file of an account, no job, no cut, no open door."""
         self.firewall.strict()
-        self._cancel_jobs()
         for host in self._hosts.values():
-            host.kill_account_processes()
+            if not host.is_up():
+                host.reboot()
+        self._cancel_jobs()
+        kill_account_processes({host.network for host in self._hosts.values()})
         for host in self._hosts.values():
             host.empty_scratch()
         self._site.write_homes()

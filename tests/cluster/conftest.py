@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from .cluster import Cluster
-from .needs import what_is_missing
+from .needs import why_no_cluster
 
 
 @pytest.fixture(scope="session")
 def running_cluster() -> Iterator[Cluster]:
-    missing = what_is_missing()
+    missing = why_no_cluster()
     if missing:
         if os.environ.get("CI"):
             pytest.fail(missing)

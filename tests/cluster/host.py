@@ -139,7 +139,8 @@ class Host:
     def shut_down(self) -> None:
         """As a power cut."""
         assert self._init is not None
-        os.kill(self.pid, signal.SIGKILL)
+        if self.is_up():
+            os.kill(self.pid, signal.SIGKILL)
         self._init.wait(10)
         for pipe in (self._init.stdin, self._init.stdout):
             assert pipe is not None
@@ -147,13 +148,10 @@ class Host:
         self._site.run_ip(f"link del {self._cable}", check=False)
         shutil.rmtree(self._root)
 
-    def kill_account_processes(self) -> None:
-        """Ends everything that an account runs here; daemons of the system stay."""
-        ours = os.readlink(f"/proc/{self.pid}/ns/net")
-        uids = {str(account.uid) for account in ACCOUNTS.values()}
-        for process in Path("/proc").iterdir():
-            if process.name.isdigit():
-                _kill_if(int(process.name), ours, uids)
+    @property
+    def network(self) -> str:
+        """What names its network namespace: all its processes have the same."""
+        return os.readlink(f"/proc/{self.pid}/ns/net")
 
     def empty_scratch(self) -> None:
         """Removes what lies where everybody may write, and what sshd has said."""
@@ -237,20 +235,3 @@ class Host:
             log = self._site.path(f"log/{self.name}").read_text("utf-8", "replace")
             raise AssertionError(f"{self.name} does not boot:\n{log}")
         return line
-
-
-def _kill_if(pid: int, network: str, uids: set[str]) -> None:
-    """Kills one process, if it is of that network namespace and of one of those users."""
-    try:
-        handle = os.pidfd_open(pid)
-    except OSError:
-        return  # it ended just now
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
-        uid = status.partition("\nUid:")[2].split(None, 1)[0]
-        if uid in uids and os.readlink(f"/proc/{pid}/ns/net") == network:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except OSError:
-        pass  # the same
-    finally:
-        os.close(handle)

@@ -182,20 +182,18 @@ def start_munge(plan: Plan) -> None:
 
 
 def start_accounting(plan: Plan) -> None:
-    Path("/run/mysqld").mkdir()
-    run("chown", "mysql:mysql", "/run/mysqld")
-    # A database that dies with its host, and that only this host's root can reach.
+    Path("/run/mysqld").mkdir(mode=0o700)
+    # A database that is new, dies with its host, and is reached by this host's root only.
+    database = ("--no-defaults", "--user=root", "--datadir=/var/lib/cluster-database")
+    small = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M")
+    run("mariadb-install-db", *database, *small, "--skip-test-db")
     spawn(
         "mariadbd",
-        "--no-defaults",
-        "--user=mysql",
+        *(*database, *small),
         "--skip-grant-tables",
         "--skip-networking",
-        "--datadir=/var/lib/mysql",
         "--socket=/run/mysqld/mysqld.sock",
-        "--innodb-buffer-pool-size=64M",
         "--innodb-flush-log-at-trx-commit=0",
-        "--innodb-lock-wait-timeout=900",
     )
     until("mariadbd", lambda: _answers("/run/mysqld/mysqld.sock"))
     run("slurmdbd")

@@ -1,51 +1,72 @@
-"""What the cluster needs of the machine, and what of it is missing."""
+"""What the cluster needs of the machine, and what of it is missing.
+
+    python -m tests.cluster.needs      prints the Debian packages that are missing, in a line
+
+scripts/test installs what this prints.  Standard library only: nothing is installed yet.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["what_is_missing"]
+__all__ = ["missing_packages", "why_no_cluster"]
 
-# Program -> the Debian package that has it; scripts/venv.sh installs the same.
+# Program -> the package that has it.
 PROGRAMS = {
     "fish": "fish",
+    "hostname": "hostname",
     "ip": "iproute2",
     "ksh": "ksh",
-    "mariadbd": "mariadb-server",
+    "mariadbd": "mariadb-server-core",
     "munged": "munge",
     "nft": "nftables",
     "sbatch": "slurm-client",
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
     "slurmdbd": "slurmdbd",
-    "sshd": "openssh-server",
     "ssh": "openssh-client",
+    "sshd": "openssh-server",
     "tcsh": "tcsh",
     "zsh": "zsh",
 }
 PAM_MODULES = {"pam_google_authenticator.so": "libpam-google-authenticator"}
-SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+# Root's, and not the caller's: the hosts have this one.
+PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
-def what_is_missing() -> str:
-    """Why no cluster can be booted here; empty where one can."""
+def missing_packages() -> list[str]:
+    """The Debian packages without which no cluster boots."""
+    missing = [
+        package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)
+    ]
+    for module, package in PAM_MODULES.items():
+        if not any(Path("/lib").glob(f"*/security/{module}")):
+            missing.append(package)
+    return missing
+
+
+def why_no_cluster() -> str:
+    """What a person is told; empty where a cluster can be booted."""
     if sys.platform != "linux":
-        return "a cluster is made of Linux namespaces"
+        return "the test cluster is made of Linux namespaces"
     if os.geteuid() != 0:
-        return "a cluster needs root, for its namespaces"
-    packages = [
-        package
-        for program, package in PROGRAMS.items()
-        if shutil.which(program, path=SYSTEM_PATH) is None
-    ]
-    packages += [
-        package
-        for module, package in PAM_MODULES.items()
-        if not [*Path("/lib").glob(f"*/security/{module}")]
-    ]
-    if packages:
-        return f"a cluster needs more of Debian: apt-get install {' '.join(packages)}"
-    return ""
+        return "the test cluster needs root, to make its namespaces"
+    missing = missing_packages()
+    if missing:
+        return f"the test cluster needs packages: apt-get install {' '.join(missing)}"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"namespaces are forbidden here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+if __name__ == "__main__":
+    print(*missing_packages())
