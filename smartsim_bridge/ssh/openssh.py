@@ -39,7 +39,6 @@ class OpensshConnection:
         self._master = master
         self._lock = threading.Lock()
         self._is_closed = False
-        self._heard = 0
         #: ssh does not tell which ways to log in the host offered.
         self.offered: tuple[str, ...] = ()
         #: How the login was done: "publickey by the system's ssh".
@@ -138,7 +137,7 @@ class OpensshConnection:
             port,
             directory=directory,
             via=self._host,
-            complaint=self._complaint,
+            noise=self._master.noise if self._master is not None else None,
             deadline=deadline,
         )
 
@@ -154,14 +153,6 @@ class OpensshConnection:
     def _check_open(self) -> None:
         if self._is_closed:
             raise SshFailed("the connection was closed", host=self._host, step="execute")
-
-    def _complaint(self) -> str:
-        """What our master said since this was called last; the user's speaks elsewhere."""
-        if self._master is None:
-            return ""
-        noise = self._master.noise
-        said, self._heard = noise.since(self._heard), noise.total
-        return said
 
     @property
     def _host(self) -> str:

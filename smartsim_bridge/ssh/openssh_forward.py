@@ -12,15 +12,17 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 
 from ..deadline import Deadline
 from ..errors import CommandServerError, ForwardingRefused, NobodyListening, SshFailed
 from .openssh_errors import last_words
-from .openssh_master import CONTROL_SECONDS, Control, private_directory
+from .openssh_master import CONTROL_SECONDS, Control, Noise, private_directory
 from .openssh_pipe import OPENED
 
 __all__ = ["OpensshForward"]
+
+# The master said why before it told us that; who reads it may be a step behind.
+NOISE_SECONDS = 1.0
 
 # Long enough for a busy host; a firewall that swallows packets takes minutes.
 PROOF_SECONDS = 15.0
@@ -29,7 +31,7 @@ PROOF_SECONDS = 15.0
 class OpensshForward:
     """Starts in the constructor; see `engine.Forward`.
 
-    `complaint` gives what the master said since it was called last, where that can be heard.
+    `noise` is what the master says, where that can be heard.
     Connections that pass already are cut by whoever holds them, or with the master.
     """
 
@@ -41,7 +43,7 @@ class OpensshForward:
         *,
         directory: str,
         via: str,
-        complaint: Callable[[], str],
+        noise: Noise | None,
         deadline: Deadline,
     ) -> None:
         self._control = control
@@ -50,10 +52,10 @@ class OpensshForward:
         self._lock = threading.Lock()
         self._is_closed = False
         place = f"[{host}]:{port}" if ":" in host else self._remote
-        complaint()
+        before = noise.total if noise is not None else 0
         refused = _refusal(control, place, deadline.within(PROOF_SECONDS))
         if refused is not None:
-            raise self._fault(refused, complaint())
+            raise self._fault(refused, noise, before)
         self._directory = private_directory(directory)
         path = f"{self._directory}/t"
         self._spec = f"{path}:{place}"
@@ -79,7 +81,10 @@ class OpensshForward:
             self._control.ask("cancel", "-L", self._spec, deadline=Deadline(CONTROL_SECONDS))
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _fault(self, said: str, complaint: str) -> CommandServerError:
+    def _fault(self, said: str, noise: Noise | None, before: int) -> CommandServerError:
+        complaint = ""
+        if noise is not None and "refused" in said:
+            complaint = noise.wait_for("open failed", since=before, seconds=NOISE_SECONDS)
         if "connect failed" in complaint:
             why = re.sub(r".*connect failed: ?", "", last_words(complaint))
             return NobodyListening(
@@ -96,8 +101,8 @@ class OpensshForward:
             )
         if "refused" in said:
             return ForwardingRefused(
-                f"the host refuses to forward {self._remote}, or nobody listens there: the "
-                "user's own master does not say which",
+                f"the host refuses to forward {self._remote}, or nobody listens there: only "
+                "the terminal of the master was told which",
                 host=self._via,
                 step="tunnel",
             )

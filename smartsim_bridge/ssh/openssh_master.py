@@ -31,7 +31,7 @@ from .openssh_errors import error_from
 from .openssh_target import OpensshTarget, client_environment
 from .prompter import Prompter
 
-__all__ = ["Control", "Master", "login_of", "private_directory", "start_master"]
+__all__ = ["Control", "Master", "Noise", "login_of", "private_directory", "start_master"]
 
 # Of one request to a local process.
 CONTROL_SECONDS = 5.0
@@ -156,22 +156,33 @@ class Control:
         return True
 
 
-class _Tail:
-    """The last of a stream, and how much of it there was."""
+class Noise:
+    """The last of what a process says on standard error, and how much of it there was."""
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._grew = threading.Condition()
         self.total = 0
 
     def add(self, data: bytes) -> None:
-        self._data += data
-        del self._data[:-NOISE_LIMIT]
-        self.total += len(data)
+        """What was just read."""
+        with self._grew:
+            self._data += data
+            del self._data[:-NOISE_LIMIT]
+            self.total += len(data)
+            self._grew.notify_all()
 
     def since(self, total: int) -> str:
         """What came after there was that much."""
-        data = bytes(self._data)
-        return data[max(0, len(data) - (self.total - total)) :].decode("utf-8", "replace")
+        with self._grew:
+            skipped = max(0, len(self._data) - (self.total - total))
+            return bytes(self._data[skipped:]).decode("utf-8", "replace")
+
+    def wait_for(self, text: str, *, since: int, seconds: float) -> str:
+        """The same, once `text` is in it, or after so many seconds."""
+        with self._grew:
+            self._grew.wait_for(lambda: text in self.since(since), seconds)
+            return self.since(since)
 
 
 class Master:
@@ -181,7 +192,7 @@ class Master:
         self, target: OpensshTarget, arguments: list[str], directory: str, extra: dict[str, str]
     ) -> None:
         self._directory = directory
-        self.noise = _Tail()
+        self.noise = Noise()
         self._lock = threading.Lock()
         self.control = Control(target, f"{directory}/m")
         self._process = subprocess.Popen(
@@ -396,7 +407,7 @@ def login_of(noise: str) -> str:
     return ", ".join([*partial, *whole[-1:]])
 
 
-def _drain(stream: IO[bytes], kept: _Tail) -> None:
+def _drain(stream: IO[bytes], kept: Noise) -> None:
     with contextlib.suppress(OSError, ValueError), stream:
         while data := os.read(stream.fileno(), 32768):
             kept.add(data)
