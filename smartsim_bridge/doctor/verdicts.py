@@ -98,10 +98,13 @@ def login_shell(shell: str, heard: Hearing | None) -> Finding:
     streams = (("stdout", heard.out), ("stderr", heard.err))
     noise = [f"{name} {_quoted(text)}" for name, text in streams if text.strip()]
     evidence = f"{shell or 'unknown'}; a command takes {heard.seconds:.2f} s"
-    evidence += f"; start-up files print on {' and '.join(noise)}" if noise else "; silent"
+    evidence += f"; beside its output: {' and '.join(noise)}" if noise else "; silent"
     advice = []
     if heard.out.strip():
-        advice.append("The bridge reads past it, scp and rsync do not: print only where $- has i.")
+        advice.append(
+            "The bridge reads past that, scp and rsync do not: start-up files should print in "
+            "interactive shells only."
+        )
     if heard.seconds > SLOW_EXEC:
         advice.append("Start-up files are slow. Each ssh pays that; a running server pays it once.")
     return Finding("login shell", WARN if advice else OK, evidence, " ".join(advice))
