@@ -29,6 +29,7 @@ from ..deadline import Deadline
 from ..errors import CommandServerError, NoServer, ProbeFailed
 from ..settings import Settings
 from ..ssh.ask import Unattended, default_ask
+from ..ssh.engine import OVER_MASTER
 from ..stages import Journey
 from . import verdicts
 from .answers import Answers, parse_answers
@@ -57,6 +58,8 @@ _STAGES = {
     "authenticate": "authentication",
 }
 _ON_THE_WAY = (*_STAGES.values(), "login")
+# It says in one word only how it went.
+_BY_SSH = "left to the system's ssh"
 
 
 def examine(settings: Settings) -> Report:
@@ -78,6 +81,7 @@ class _Examination:
         self._crowd = Crowd()
         self._survivor: Survivor | None = None
         self._is_forwarding = False
+        self._no_return = ""  # why there is no second login
 
     def run(self) -> None:
         if Place.of(self._settings).needs_ssh:
@@ -116,7 +120,9 @@ class _Examination:
         except CommandServerError as error:
             self._tell_stages(journey)
             reached = [_STAGES[one.name] for one in journey.stages if one.name in _STAGES]
-            self.chart.add(verdicts.failure(reached[-1] if reached else "name", error))
+            broke = reached[-1] if reached else "name"
+            self.chart.add(verdicts.failure(broke, error))
+            self.chart.skip(_ON_THE_WAY[: _ON_THE_WAY.index(broke)], _BY_SSH)
             return None
         seconds = time.monotonic() - began - self._questions.seconds
         self._tell_stages(journey)
@@ -126,6 +132,12 @@ class _Examination:
             verdicts.authentication(connection.offered, connection.login),
             verdicts.login(seconds, self._questions.count),
         )
+        self.chart.skip(_ON_THE_WAY, _BY_SSH)
+        is_touched = any(stage.name == "touch" for stage in journey.stages)
+        if connection.login == OVER_MASTER:
+            self._no_return = "your ControlMaster stays logged in"
+        elif self._questions.count or is_touched:
+            self._no_return = "a second login would ask again"
         return connection
 
     def _tell_stages(self, journey: Journey) -> None:
@@ -140,7 +152,6 @@ class _Examination:
         from ..ssh.target import Target
 
         if not isinstance(target, Target):
-            self.chart.add(Finding("host key", OK, "verified by the system's ssh"))
             return
         lines = read_known_keys(target.host_key_name, target.known_hosts)
         known = [line for line in lines if not line.marker]
@@ -213,7 +224,7 @@ class _Examination:
             self._tell_forwarding(connection, facts, deadline)
         with self._check("direct port", WARN):
             self.chart.add(self._direct_port(shell, facts))
-        if self._questions.count == 0:
+        if not self._no_return:
             with self._check("background", WARN):
                 self._survivor = Survivor.leave(shell, facts.host)
 
@@ -246,9 +257,9 @@ class _Examination:
 
     def _come_back(self) -> None:
         """Logs in once more, where that needs nobody, and looks for what was left running."""
+        if self._facts is not None and self._no_return:
+            self._tell_background(None, f"not checked: {self._no_return}")
         if self._survivor is None:
-            if self._questions.count:
-                self._tell_background(None, "not checked: a second login would ask again")
             return
         try:
             is_there, host = self._look_again(self._survivor)

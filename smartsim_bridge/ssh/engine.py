@@ -13,9 +13,13 @@ from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
 
-__all__ = ["Completed", "Connection", "Destination", "Forward", "Kept", "Pipe"]
+__all__ = ["OVER_MASTER", "Completed", "Connection", "Destination", "Forward", "Kept", "Pipe"]
 
 C = TypeVar("C", bound="Connection")
+
+
+# What `login` says of one that was there before us, and stays when we close.
+OVER_MASTER = "over your ControlMaster"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..deadline import Deadline
 from ..errors import CommandServerError, MasterRequired, SshFailed
 from ..stages import Journey
 from .ask import Ask
-from .engine import Completed
+from .engine import OVER_MASTER, Completed
 from .openssh_forward import OpensshForward
 from .openssh_master import Control, Master, login_of, start_master
 from .openssh_pipe import OpensshPipe, execute
@@ -43,7 +43,7 @@ class OpensshConnection:
         self.offered: tuple[str, ...] = ()
         #: How the login was done: "publickey by the system's ssh".
         self.login = (
-            "over your ControlMaster"
+            OVER_MASTER
             if master is None
             else f"{login_of(master.noise.since(0)) or 'done'} by the system's ssh"
         )

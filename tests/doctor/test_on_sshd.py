@@ -18,6 +18,7 @@ from smartsim_bridge.doctor.report import Report
 from smartsim_bridge.settings import Settings
 from tests.support.command_line import PROGRAM, typed
 from tests.support.heads import Head, MakeHead, processes_with
+from tests.support.openssh import live_master_of
 from tests.support.sshd import make_key
 from tests.support.users import User, is_root
 from tests.support.waiting import wait_until
@@ -149,26 +150,60 @@ def test_a_forced_command_fails_at_the_shell_with_what_it_said(make_head: MakeHe
     assert found["login"].verdict == "ok"
 
 
+# --- the system's ssh
+
+
+def test_over_the_systems_ssh_the_same_is_found(make_head: MakeHead) -> None:
+    found = findings_of(make_head(), ssh="openssh")
+    assert failed(found) == []
+    assert found["host key"].evidence == "left to the system's ssh"
+    assert "by the system's ssh" in found["authentication"].evidence
+    assert "carried the banner" in found["forwarding"].evidence
+    assert "outlived the logout" in found["background"].evidence
+
+
+def test_a_master_of_the_user_stays_logged_in_and_is_told(make_head: MakeHead) -> None:
+    head = make_head()
+    with live_master_of(head.sshd):
+        found = findings_of(head)
+        assert head.sshd.log.count("Accepted publickey") == 1
+    assert failed(found) == []
+    assert "over your ControlMaster" in found["authentication"].evidence
+    assert "your ControlMaster stays logged in" in found["background"].evidence
+
+
+@pytest.mark.parametrize("line", ["AllowTcpForwarding no", "PermitOpen none"])
+def test_the_systems_ssh_finds_forwarding_forbidden_too(line: str, make_head: MakeHead) -> None:
+    found = findings_of(make_head(line), ssh="openssh")
+    assert failed(found) == []
+    assert found["forwarding"].verdict == "warn"
+
+
 # --- the way there
 
 
-def test_a_closed_port_fails_there(make_head: MakeHead) -> None:
-    head = make_head()
-    found = findings_of(head, ssh_port=1)
+@pytest.mark.parametrize("engine", ["paramiko", "openssh"])
+def test_a_closed_port_fails_there(engine: str, make_head: MakeHead) -> None:
+    found = findings_of(make_head(), ssh_port=1, ssh=engine)
     assert failed(found) == ["TCP port"]
     assert found["name"].verdict == "ok"
     assert found["host key"].evidence == "not reached: TCP port failed"
 
 
-def test_a_changed_host_key_fails_there(make_head: MakeHead, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["paramiko", "openssh"])
+def test_a_changed_host_key_fails_there(engine: str, make_head: MakeHead, tmp_path: Path) -> None:
     head = make_head()
     other = make_key(tmp_path / "other")
     key = " ".join(Path(f"{other}.pub").read_text("ascii").split()[:2])
     head.sshd.known_hosts.write_text(f"[127.0.0.1]:{head.sshd.port} {key}\n", "ascii")
-    found = findings_of(head)
+    found = findings_of(head, ssh=engine)
     assert failed(found) == ["host key"]
-    assert "expected was" in found["host key"].evidence
-    assert found["TCP port"].verdict == "ok"
+    if engine == "paramiko":
+        assert "expected was" in found["host key"].evidence
+        assert found["TCP port"].verdict == "ok"
+    else:
+        assert found["TCP port"].evidence == "left to the system's ssh"
+    assert found["authentication"].evidence == "not reached: host key failed"
 
 
 def test_an_unknown_host_key_fails_where_nobody_answers(make_head: MakeHead) -> None:
@@ -283,6 +318,9 @@ def test_no_secret_reaches_the_report(make_head: MakeHead, monkeypatch: pytest.M
             assert "canary" not in text.lower()
             assert private[:40] not in text
         assert report.has_failed == (password == wrong)
+    # One set of prompts for each run, and no login behind it.
+    if right is not None:
+        assert head.sshd.log.count("Accepted password") == 1
 
 
 # --- as a program
