@@ -68,7 +68,8 @@ def deliver(
             places += [f"{place}/smartsim-bridge-{facts.uid}" for place in ELSEWHERE]
         runs = python or beacon.python
         path, site = errand.far_half(facts, beacon.python, tuple(places)), ""
-        if provision is not None and not beacon.zmq and isinstance(found, Use):
+        lacks_zmq = not beacon.zmq or runs != beacon.python
+        if provision is not None and lacks_zmq and isinstance(found, Use):
             try:
                 site = errand.site(runs, path, tuple(places), provision)
             except ProvisionFailed:

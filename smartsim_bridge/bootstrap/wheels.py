@@ -27,13 +27,14 @@ from .wheel_tags import Tags
 
 __all__ = ["REQUIREMENT", "Wheel", "fetch"]
 
-REQUIREMENT = "pyzmq>=26"  # its wheels are the first that all bring libzmq 4.3.5
+OLDEST = 26  # whose wheels are the first that all bring libzmq 4.3.5
+REQUIREMENT = f"pyzmq>={OLDEST}"
 # A wheel has about one megabyte, and is to travel through a shell.
 MAX_WHEEL = 8 << 20
 SHARE = 0.5  # of the time that is left, for pip
 _NAME = re.compile(
-    r"pyzmq-(?P<version>[0-9][A-Za-z0-9.]*)"
-    r"-(?P<tags>[a-z0-9_.]+-(?P<abi>[a-z0-9_.]+)-[a-z0-9_.]+)\.whl",
+    r"pyzmq-(?P<major>[0-9]+)\.[A-Za-z0-9.]+"
+    r"-[a-z0-9_.]+-(?P<abi>[a-z0-9_.]+)-[a-z0-9_.]+\.whl",
     re.ASCII,
 )
 
@@ -107,6 +108,8 @@ def _read(path: Path, tags: Tags) -> Wheel:
     found = _NAME.fullmatch(path.name)
     if found is None:
         raise ValueError(f"{path.name} is no name of a wheel of pyzmq")
+    if int(found["major"]) < OLDEST:
+        raise ValueError(f"{path.name} is older than {REQUIREMENT}")
     if found["abi"] != tags.abi and not (tags.has_stable_abi and found["abi"] == "abi3"):
         # A pip that is older than free-threaded Pythons takes wheels for them that do not fit.
         raise ValueError(f"{path.name} is not built for {tags.abi}; a newer pip may find one")

@@ -135,6 +135,8 @@ class Ways:
         credentials, deadline = server.credentials, self._attempts.deadline
         if self._elsewhere and not self._attempts.is_only("direct"):
             deadline = deadline.within(KNOCK_SECONDS)
+        if not server.beacon.endpoints and self._attempts.is_only("direct"):
+            self._attempts.faults.append(self._unprovided or _no_zmq(server.beacon))
         if not endpoints or credentials is None:
             self._attempts.skip("direct", "the server listens on its own loopback only")
             return None

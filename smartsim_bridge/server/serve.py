@@ -386,7 +386,9 @@ class Server:
 
     async def _succeed(self, asked: Replace, session: Session) -> None:
         python = asked.python or sys.executable
-        site = asked.site or self._options.site
+        # What this Python imports from there, another one could not.
+        is_same = python == sys.executable
+        site = asked.site or (self._options.site if is_same else "")
         needs_zmq = bool(self._doors.endpoints or asked.site)
         try:
             version = await check(python, asked.path, self._watch, needs_zmq=needs_zmq, site=site)

@@ -86,6 +86,8 @@ def unpack(name: str, size: int, digest: str, directories: Sequence[str], encode
     Raises ValueError where the wheel is broken, or nothing that we would unpack, and OSError
     with the fault of every directory.
     """
+    if not name.startswith("pyzmq-") or os.path.basename(name) != name:
+        raise ValueError(f"{name!r} is no name for it")
     content = base64.b64decode(encoded)
     if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{len(content)} bytes arrived, and they are not what was sent")

@@ -115,7 +115,7 @@ def test_a_wheel_without_its_digest_does_not_count(links: Path, cache: Path) -> 
     write_wheel(links)
     place = cache / "wheels" / TAGS.name
     place.mkdir(parents=True)
-    (place / "pyzmq-99-cp39-cp39-any.whl").write_bytes(b"whoever wrote this")
+    (place / "pyzmq-99.0-cp39-cp39-any.whl").write_bytes(b"whoever wrote this")
 
     assert take(cache).name.startswith("pyzmq-27")
 
@@ -165,10 +165,11 @@ def test_a_pip_that_lies_about_is_not_run(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("pyzmq-27.tar.gz", "no name of a wheel"),
+        ("pyzmq-27.0.tar.gz", "no name of a wheel"),
+        ("pyzmq-25.1.2-cp39-cp39-any.whl", "older than pyzmq>=26"),
         ("other-1-cp39-cp39-any.whl", "no name of a wheel"),
-        ("pyzmq-27-cp39-cp310-any.whl", "not built for cp39"),
-        ("pyzmq-27 $(x)-cp39-cp39-any.whl", "no name of a wheel"),
+        ("pyzmq-27.0-cp39-cp310-any.whl", "not built for cp39"),
+        ("pyzmq-27.0 $(x)-cp39-cp39-any.whl", "no name of a wheel"),
     ],
 )
 def test_what_pip_brings_is_looked_at(
@@ -181,7 +182,7 @@ def test_what_pip_brings_is_looked_at(
 
 
 def test_what_is_too_large_is_not_taken(links: Path, cache: Path, pip: Pip) -> None:
-    pip.does("truncate -s 9M pyzmq-27-cp39-cp39-any.whl")
+    pip.does("truncate -s 9M pyzmq-27.0-cp39-cp39-any.whl")
 
     with pytest.raises(ProvisionFailed, match="larger than 8 MiB"):
         take(cache)

@@ -327,6 +327,12 @@ def test_a_member_that_is_broken_leaves_nothing(tmp_path: Path) -> None:
     assert "broken" in refuse(bytes(wheel), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../pyzmq-1", "pyzmq-1/..", ".draft-1", "/pyzmq-1", ""])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        unpack(name, 0, "", [str(tmp_path)], b"")
+
+
 @pytest.mark.parametrize("changes", [{"size": "1"}, {"digest": "0" * 64}])
 def test_what_is_not_what_was_sent_is_refused(tmp_path: Path, changes: dict[str, str]) -> None:
     assert "not what was sent" in refuse(zip_of(PYZMQ), tmp_path, **changes)
