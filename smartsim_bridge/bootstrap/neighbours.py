@@ -1,8 +1,9 @@
-"""Servers on other heads that share this one's home, and whether they may stand in for it.
+"""Servers on other hosts that share this one's home, and whether they may stand in for it.
 
 A login alias may lead to another head each time, and the user's server runs on one of them.
-Another head cannot be asked for its processes from here: a beacon whose heartbeat is young
-is a hint to go there, and no more.  Pure.
+Not every host with the same home is one of these heads: on a compute node there may be a server
+too, and no scheduler.  Another host cannot be asked for its processes from here: a beacon whose
+heartbeat is young is a hint to go there, and no more.  Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from ..protocol.beacon import Beacon
 from .facts import Facts, Neighbour
 
-__all__ = ["alias_names", "is_same_name", "means_this_host", "neighbours"]
+__all__ = ["alias_names", "is_known_as", "is_same_name", "means_this_host", "neighbours"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 
@@ -42,6 +43,11 @@ def means_this_host(names: Iterable[str], facts: Facts) -> bool:
         is_same_name(name, facts.host) or (name in arrived and not _is_loopback(name))
         for name in names
     )
+
+
+def is_known_as(beacon: Beacon, names: Iterable[str]) -> bool:
+    """Whether one of `names` has led somebody to this server, and so may lead there again."""
+    return any(is_same_name(name, known) for name in names for known in beacon.known_as)
 
 
 def is_same_name(one: str, other: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Union
 from ..errors import NoServer, NoUsablePython
 from ..protocol.beacon import Beacon, Credentials
 from .facts import BeaconFound, Facts, PythonFound
-from .neighbours import alias_names, means_this_host, neighbours
+from .neighbours import alias_names, is_known_as, means_this_host, neighbours
 from .wheel_tags import tags_for
 
 __all__ = [
@@ -132,15 +132,14 @@ def plan(facts: Facts, wish: Wish) -> Plan:
     """What to do.  Raises NoServer where none runs and none may be started, NoUsablePython
     where none can be."""
     live, leftovers = _sort(facts, wish)
-    others = [] if wish.alone else _others(facts, wish)
+    others = _others(facts, wish)
+    # Commands belong to one server: another one knows nothing of them.
     mine = [use for use in others if (use.beacon.host, use.beacon.pid) == wish.sought]
-    if mine:
-        # Commands belong to one server: another one knows nothing of them.
-        return Elsewhere(tuple(mine))
-    if live is not None:
+    if not mine and live is not None:
         return live
-    if others:
-        return Elsewhere(tuple(others))
+    choice = mine or [use for use in others if is_known_as(use.beacon, wish.names)]
+    if choice:
+        return Elsewhere(tuple(choice))
     if not wish.autostart:
         raise _no_server(facts, wish, leftovers)
     if not facts.searched:
@@ -152,8 +151,8 @@ def plan(facts: Facts, wish: Wish) -> Plan:
 
 
 def _others(facts: Facts, wish: Wish) -> list[Use]:
-    """On other heads, where the user did not name this one."""
-    if not wish.names or means_this_host(wish.names, facts):
+    """On other hosts, where the user did not name this one."""
+    if wish.alone or not wish.names or means_this_host(wish.names, facts):
         return []
     return [
         Use(beacon, _credentials(beacon, found.key_text))

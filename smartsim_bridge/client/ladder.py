@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap.neighbours import neighbours
 from ..deadline import Deadline
 from ..errors import (
     BootstrapFailed,
@@ -353,8 +354,6 @@ class _Climber:
 
     def _others(self, talk: Talk) -> tuple[str, ...]:
         """Servers on other heads, by their beacons: whether they answer has not been tried."""
-        from ..bootstrap.neighbours import neighbours
-
         beacons = [one.beacon for one in self._seen if one.is_fresh or one.is_alive_here]
         if self._found is not None:
             beacons += [beacon for beacon, _ in neighbours(self._found.facts)]

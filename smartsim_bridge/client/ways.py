@@ -81,7 +81,9 @@ class Ways:
                 if talk is not None:
                     return talk
         faults = self._attempts.faults[before:]
-        if faults and isinstance(faults[-1], PeerSilent) and not self._elsewhere:
+        # One way that falls silent may be the fault of the way.
+        is_whole = tuple(names) == ALL_WAYS and not self._elsewhere
+        if is_whole and faults and isinstance(faults[-1], PeerSilent):
             raise does_not_answer(server.beacon)
         return None
 

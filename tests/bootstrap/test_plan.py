@@ -240,7 +240,7 @@ def test_only_a_private_address_is_listened_on_besides_loopback(
 # --- servers on other heads ----------------------------------------------------------------
 
 ALIAS = replace(WISH, spelled="login", names=("login", "login.site"))
-OTHER = replace(BEACON, host="login3", pid=5555)
+OTHER = replace(BEACON, host="login3", pid=5555, known_as=("login",))
 
 
 def neighbour(beacon: Beacon = OTHER, **changes: str) -> Neighbour:
@@ -294,7 +294,23 @@ def test_who_names_this_head_gets_a_server_here(names: tuple[str, ...], arrived:
 def test_what_is_no_name_of_this_head_may_mean_another(names: tuple[str, ...]) -> None:
     facts = replace(FACTS, neighbours=(neighbour(),), ssh_connection="127.0.0.1 5 127.0.0.1 22")
 
+    other = replace(OTHER, known_as=names)
+    facts = replace(facts, neighbours=(neighbour(other),))
     assert isinstance(plan(facts, replace(WISH, names=names)), Elsewhere)
+
+
+def test_a_server_that_was_never_reached_by_this_name_does_not_stand_in() -> None:
+    """Such as one on a compute node, where there is no scheduler."""
+    beacon = replace(OTHER, host="compute1", known_as=("another",))
+
+    assert isinstance(plan(replace(FACTS, neighbours=(neighbour(beacon),)), ALIAS), Start)
+
+
+def test_a_session_goes_back_to_its_server_by_whatever_name_it_was_started() -> None:
+    beacon = replace(OTHER, known_as=())
+    facts = replace(FACTS, neighbours=(neighbour(beacon),))
+
+    assert isinstance(plan(facts, replace(ALIAS, sought=("login3", 5555))), Elsewhere)
 
 
 def test_who_names_a_head_without_a_server_is_told_where_one_is() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.near_side import Outcome
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -29,14 +30,42 @@ for _ in range(int(sys.argv[1])):
         print(json.dumps(row))
 """
 
+_REPLACE = """
+from smartsim_bridge import init_command_server
+with init_command_server("login") as bridge:
+    print(bridge.replace_server().server_pid)
+"""
 
-def servers(cluster: Cluster, user: str = "alice") -> dict[str, list[int]]:
+# From login1, so that the way back leads to the other head first.
+_FOLLOW = """
+import sys
+from smartsim_bridge import init_command_server
+while True:
+    bridge = init_command_server("login")
+    (landed,) = (stage.detail for stage in bridge.status().stages if stage.name == "probe")
+    if "@login1," in landed:
+        break
+    bridge.close()
+command = bridge.popen(["sh", "-c", "echo begun; sleep 4; echo done"], text=True)
+assert command.stdout.readline() == "begun\\n"
+print("go", flush=True)
+sys.stdin.readline()
+print(command.stdout.read().strip(), command.wait(), flush=True)
+status = bridge.status()
+print(status.reconnects > 0, status.server_pid)
+bridge.close()
+"""
+
+
+def servers(cluster: Cluster) -> dict[str, list[int]]:
     """Pids of server processes per head, whatever beacons say."""
-    found = {}
-    for name in HEADS:
-        said = cluster.host(name).run("pgrep", "-u", user, "-f", " serve ", check=False).stdout
-        found[name] = [int(pid) for pid in said.split()]
-    return found
+    return {name: pids(cluster, name, "-f", " serve ") for name in HEADS}
+
+
+def pids(cluster: Cluster, name: str, *pattern: str) -> list[int]:
+    """alice's processes on that head."""
+    said = cluster.host(name).run("pgrep", "-u", "alice", *pattern, check=False).stdout
+    return [int(pid) for pid in said.split()]
 
 
 def everywhere(cluster: Cluster) -> list[int]:
@@ -91,6 +120,8 @@ def test_twenty_connects_through_the_alias_reach_one_server(
     assert {tuple(answer[:4]) for answer in answers} == {(first, status["server_pid"], first, way)}
     assert {answer[4].partition("@")[2].partition(",")[0] for answer in answers} == set(HEADS)
     assert everywhere(cluster) == [status["server_pid"]]
+    for name in HEADS:  # no step from head to head outlives its link
+        wait_until(lambda name=name: not pids(cluster, name, "-x", "ssh"))  # type: ignore[misc]
 
 
 def test_the_tunnel_leads_on_to_the_other_head(cluster: Cluster) -> None:
@@ -163,6 +194,8 @@ def test_each_verb_works_from_the_other_head(cluster: Cluster) -> None:
     for host in ("login3", "compute1"):
         near = cluster.near(host, "alice")
         assert pid in near.cli("status", "--addr", "login1").stdout
+    for _ in HEADS:
+        assert laptop.python(_REPLACE).stdout == f"{status['server_pid']}\n"
     stopped = cluster.near("login3", "alice").cli("stop", "--addr", "login1")
     assert pid in stopped.stdout, stopped.stderr
     assert servers(cluster) == {"login1": [], "login3": []}
@@ -199,6 +232,17 @@ def test_a_compute_node_reaches_the_server_of_the_alias_without_a_login(cluster:
     assert [cluster.host(name).sshd_log().count("Accepted ") for name in HEADS] == before
 
 
+def test_a_server_on_a_compute_node_is_no_stand_in_for_a_head(cluster: Cluster) -> None:
+    """It shares the home, and has no scheduler."""
+    there = cluster.near("compute1", "alice").connect(addr="127.0.0.1", autostart=True).status
+    assert there is not None
+    status = cluster.near("laptop", "alice").connect(addr="login", autostart=True).status
+    assert status is not None
+    assert there["server_host"] == "compute1"
+    assert status["server_host"] in HEADS
+    assert [one.partition(",")[0] for one in status["others"]] == ["compute1"]
+
+
 def test_after_a_reboot_a_new_server_tells_what_was_lost(cluster: Cluster) -> None:
     laptop = cluster.near("laptop", "alice")
     first = laptop.connect(addr="login1", autostart=True).status
@@ -226,28 +270,16 @@ def test_after_a_reboot_a_new_server_tells_what_was_lost(cluster: Cluster) -> No
 def test_a_session_waits_for_the_server_that_has_its_commands(cluster: Cluster) -> None:
     """Coming back by the other head it must neither start a server there nor give up."""
     status = start_through_the_alias(cluster, "login1")
-    code = """
-import subprocess, sys, time
-from smartsim_bridge import init_command_server
-with init_command_server("login", autostart=True) as bridge:
-    command = bridge.popen(["sh", "-c", "echo begun; sleep 4; echo done"], text=True)
-    assert command.stdout.readline() == "begun\\n"
-    print("go", flush=True)
-    sys.stdin.readline()
-    print(command.stdout.read().strip(), command.wait(), bridge.status().reconnects > 0,
-          bridge.status().server_pid)
-"""
     near = cluster.near("laptop", "alice")
-    process = near.host.popen(sys.executable, "-c", code, user="alice", stdin=subprocess.PIPE)
-    assert process.stdin is not None
+    process = near.host.popen(sys.executable, "-c", _FOLLOW, user="alice", stdin=subprocess.PIPE)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "go\n"
+        cluster.firewall.cut("login1", "login3")
         for name in HEADS:
             cluster.host(name).run("pkill", "-u", "alice", "-x", "sshd", check=False)
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline().split() == ["done", "0", "True", str(status["server_pid"])]
+        said, _ = process.communicate("\n", timeout=60)
+        assert said.split() == ["done", "0", "True", str(status["server_pid"])]
     finally:
         process.kill()
         process.communicate()
