@@ -11,12 +11,12 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-from .accounts import ACCOUNTS
+from .accounts import ACCOUNTS, TOTP_SECRET
 from .cluster import Cluster
+from .codes import one_time_code
 from .host import Host
 from .site import CLONE
 from .topology import HOSTS
-from .totp import code_now
 
 pytestmark = pytest.mark.cluster
 
@@ -196,7 +196,7 @@ def test_prompts_are_answered(
     cluster: Cluster, user: str, options: tuple[str, ...], answers: list[str]
 ) -> None:
     laptop = cluster.host("laptop")
-    lines = [code_now() if answer == "the code" else answer for answer in answers]
+    lines = [one_time_code(TOTP_SECRET) if answer == "the code" else answer for answer in answers]
     done = laptop.run(
         "ssh", *options, "login1", "hostname", user=user, env=answering(laptop, *lines)
     )

@@ -12,9 +12,10 @@ import pytest
 
 import smartsim_bridge.errors
 
+from .accounts import TOTP_SECRET
 from .cluster import Cluster
+from .codes import one_time_code
 from .near_side import Outcome
-from .totp import code_now
 
 pytestmark = pytest.mark.cluster
 
@@ -79,7 +80,7 @@ def test_key_then_password_then_code_ask_once_each(cluster: Cluster) -> None:
         autostart=True,
         run=SQUEUE,
         timeout=TIMEOUT,
-        answers=[("assword", "mfa-pw"), ("code", code_now())],
+        answers=[("assword", "mfa-pw"), ("code", one_time_code(TOTP_SECRET))],
     )
     assert_squeue(outcome, "tunnel")
     assert len(outcome.asked) == 2
