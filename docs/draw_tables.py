@@ -59,6 +59,7 @@ LIMITS = (
         "between acknowledgements, so that the sender never stands still",
     ),
     ("protocol.beacon", "MAX_BEACON_BYTES", "bytes", "of a beacon; a real one has under 1 KiB"),
+    ("protocol.beacon", "FRESH_SECONDS", "s", "so old may the heartbeat of another host's be"),
     ("protocol.messages", "DEFAULT_HEARTBEAT", "s", "between pings"),
     (
         "client.talk",
@@ -73,6 +74,10 @@ LIMITS = (
         "s",
         "for a direct connection; a firewall that drops never answers",
     ),
+    ("client.ways", "TUNNEL_SECONDS", "s", "for a tunnel to open, and as much for its handshake"),
+    ("client.ways", "KNOCK_SECONDS", "s", "for a port of another head to take a connection"),
+    ("client.ways", "NEIGHBOUR_SECONDS", "s", "for a server on another head to answer Hello"),
+    ("client.rungs", "HOP_SECONDS", "s", "for a step from head to head, and the relay there"),
     ("client.bridge", "STATUS_SECONDS", "s", "for the answer to `status()`"),
     ("client.command", "CANCEL_GRACE", "s", "between SIGTERM and SIGKILL for a cancelled call"),
     ("remote", "CONNECT_SECONDS", "s", "for the old `init_command_server`"),

@@ -13,10 +13,18 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import tempfile
 
 from ..errors import ServerStartFailed
-from ..protocol.beacon import Beacon, Credentials, beacon_name, credentials_name, state_and_start
+from ..protocol.beacon import (
+    MAX_BEACON_BYTES,
+    Beacon,
+    Credentials,
+    beacon_name,
+    credentials_name,
+    state_and_start,
+)
 from .places import Places
 
 __all__ = ["BeaconFile", "Lock", "boot_id", "host_name", "process_start"]
@@ -150,10 +158,13 @@ class BeaconFile:
 
     def _is_past(self, path: str) -> bool:
         try:
+            file = os.lstat(path)
+            if not stat.S_ISREG(file.st_mode) or file.st_size > MAX_BEACON_BYTES:
+                return False  # reading it might take for ever
             found = Beacon.from_json(_content(path))
-            is_ours = os.lstat(path).st_uid == os.getuid() == found.uid
         except (OSError, ValueError):
             return False
+        is_ours = file.st_uid == found.uid == os.getuid()
         return is_ours and found.host == self._host and found.boot_id != self._boot
 
     def remove(self, pid: int) -> None:

@@ -244,6 +244,8 @@ def test_what_was_left_before_the_boot_is_removed_and_nothing_else(
     kept[1].write(replace(BEACON, host="login1-x", boot_id="0ld"), KEYS)
     kept[2].write(replace(BEACON, uid=os.getuid() + 1, boot_id="0ld"), KEYS)
     (Path(places.servers) / "login1-x.json").write_text("garbage", encoding="utf-8")
+    (Path(places.servers) / "login1-y.json").write_text("", encoding="utf-8")
+    os.mkfifo(Path(places.servers) / "login1-z.json")
     file.write(BEACON, KEYS)
     before = files(places)
     BeaconFile(places, "login1", "0ld").write(replace(BEACON, boot_id="0ld"), KEYS)
