@@ -127,29 +127,35 @@ def _download(tags: Tags, deadline: Deadline) -> Wheel:
         *("--disable-pip-version-check", "--quiet"),
         *(*tags.options, REQUIREMENT),
     ]
+    try:
+        with tempfile.TemporaryDirectory(prefix="smartsim-bridge-wheel-") as directory:
+            done = _run_pip([*_pip(), *arguments], directory, deadline)
+            if done.returncode != 0:
+                raise _failed(f"pip failed with status {done.returncode}", arguments, done.stdout)
+            return _only_one(Path(directory), tags, arguments, done.stdout)
+    except subprocess.TimeoutExpired as late:
+        raise _failed("pip took too long", arguments, late.output) from None
+    except OSError as fault:
+        raise _failed(f"pip could not do its work: {fault}", arguments) from None
+
+
+def _run_pip(
+    command: list[str], directory: str, deadline: Deadline
+) -> subprocess.CompletedProcess[bytes]:
     # An index that never answers must leave time for a server that does without.
     limit = deadline.left * SHARE
-    with tempfile.TemporaryDirectory(prefix="smartsim-bridge-wheel-") as directory:
-        try:
-            done = subprocess.run(
-                [*_pip(), *arguments],
-                # `python -m` looks for pip where it is started: there must be no other.
-                cwd=directory,
-                # Nothing is installed, so no virtual environment is needed for it.
-                env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=None if limit == float("inf") else limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as late:
-            raise _failed("pip took too long", arguments, late.output) from None
-        except OSError as fault:
-            raise _failed(f"pip could not be started: {fault}", arguments) from None
-        if done.returncode != 0:
-            raise _failed(f"pip failed with status {done.returncode}", arguments, done.stdout)
-        return _only_one(Path(directory), tags, arguments, done.stdout)
+    return subprocess.run(
+        command,
+        # `python -m` looks for pip where it is started: there must be no other.
+        cwd=directory,
+        # Nothing is installed, so no virtual environment is needed for it.
+        env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=None if limit == float("inf") else limit,
+        check=False,
+    )
 
 
 def _only_one(directory: Path, tags: Tags, arguments: list[str], said: bytes) -> Wheel:

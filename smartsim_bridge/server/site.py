@@ -58,6 +58,8 @@ def is_safe_site(site: str) -> bool:
 
 def try_site(site: str) -> None:
     """Has another process of this program import it; raises OSError, with the reason."""
+    if not is_safe_site(site):
+        raise OSError(f"{site} is no directory of ours where nobody else can write")
     command = [sys.executable, sys.argv[0], "check", "--site", site]
     try:
         done = subprocess.run(

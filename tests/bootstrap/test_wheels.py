@@ -7,6 +7,7 @@ import importlib.util
 import os
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,24 @@ def test_a_pip_that_hangs_leaves_time_for_the_rest(links: Path, cache: Path, pip
     with pytest.raises(ProvisionFailed, match="took too long: Looking for it"):
         fetch(TAGS, str(cache), deadline=deadline)
     assert deadline.left > 0.3
+
+
+@pytest.mark.parametrize("limit", [0.01, 3600, None])
+def test_any_time_limit_will_do(links: Path, cache: Path, limit: float | None) -> None:
+    write_wheel(links)
+    if limit == 0.01:
+        with pytest.raises(ProvisionFailed, match="took too long"):
+            fetch(TAGS, str(cache), deadline=Deadline(limit))
+    else:
+        assert fetch(TAGS, str(cache), deadline=Deadline(limit)).content
+
+
+def test_a_full_temporary_directory_is_told(
+    links: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    with pytest.raises(ProvisionFailed, match="Not a directory"):
+        take(cache)
 
 
 def test_without_pip_it_is_told_how_to_get_one(
