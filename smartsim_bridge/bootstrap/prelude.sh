@@ -7,6 +7,7 @@ exec 2>&1
 set +aefuvxC
 unset -f cd command dd echo id kill printf read test tr unalias uname wc
 unalias -a
+unset IFS
 if [ "$ssb_lines" != "$spare" ]; then
     printf '\n%s-EATEN.' "$nonce"
     exit

@@ -24,22 +24,19 @@ _FORBIDDEN = re.compile(
     r"|rrsync|unrecognized command|unknown command|denied by"
 )
 
-# Another shell than ours read the script: how each of them says that it makes no sense.
-_OTHER_SHELLS = (
+# Another program than sh read the script: how it says that our first lines make no sense.
+_OTHER_READERS = (
     ("fish: ", "fish"),
-    ("unable to read input file", "fish"),
-    ("undefined variable", "csh"),
-    ("missing '}'", "csh"),
-    ("missing }", "csh"),
-    ("bad substitution", "csh"),
-    ("badly placed", "csh"),
-    ("syntaxerror", "Python"),
+    ("unable to read input file", "fish"),  # where its input is a socket
+    ("ssb_lines=.: command not found", "csh"),
+    ('file "<stdin>", line', "Python"),
 )
 
 # A start-up file that fails, or a host that is in trouble.
 _FAULT = re.compile(
-    r"not found|no such file|syntax error|permission denied|cannot execute|error while loading"
-    r"|resource temporarily unavailable|cannot allocate|segmentation fault|core dumped"
+    r"not found|no such file|read-only file|syntax error|permission denied|cannot execute"
+    r"|error while loading|resource temporarily unavailable|cannot allocate|segmentation fault"
+    r"|core dumped"
 )
 
 _ONLY_AT_A_TERMINAL = (
@@ -67,19 +64,25 @@ def _judge(
         return ProbeFailed, "A start-up file there read part of our script", _ONLY_AT_A_TERMINAL
     if any(saying in lowered for saying in _NO_LOGIN):
         return NoLoginShell, f"The account may not log in there: its shell {ended}", None
-    for saying, shell in _OTHER_SHELLS:
+    for saying, reader in _OTHER_READERS:
         if saying in lowered:
-            what = f"{shell} read our script instead of /bin/sh"
+            what = f"{reader} read our script instead of /bin/sh"
             return ProbeFailed, what, f"A start-up file may `exec` it. {_ONLY_AT_A_TERMINAL}"
     if not noise:
         return _judge_silence(ended, status)
-    # Welcomes say "authorized users only": what was said last counts more.
-    if not _FAULT.search(lowered.splitlines()[-1]) and (
-        _FORBIDDEN.search(lowered) or not (status == 0 or _FAULT.search(lowered) or explain(noise))
-    ):
+    if _is_refusal(noise, lowered, status):
         return CommandsForbidden, f"The site did not run /bin/sh: the session {ended}", None
     what = f"The login shell {ended} and did not run our script"
     return ProbeFailed, what, explain(noise) or _MAY_END
+
+
+def _is_refusal(noise: str, lowered: str, status: int | None) -> bool:
+    """Welcomes say "authorized users only", so what was said last counts more."""
+    if _FAULT.search(lowered.splitlines()[-1]):
+        return False
+    if _FORBIDDEN.search(lowered):
+        return True
+    return status != 0 and not _FAULT.search(lowered) and explain(noise) is None
 
 
 def _judge_silence(ended: str, status: int | None) -> tuple[type[ProbeFailed], str, str | None]:

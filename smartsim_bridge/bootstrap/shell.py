@@ -67,7 +67,7 @@ class Shell:
         self._prelude = prelude
         self._pipe: Pipe | None = None
         self._noise = ""  # what was said on stdout before the shell was ours
-        self._may_be_ours = False  # whether this host is known to give us a shell
+        self._gives_shells = False  # whether this host is known to give us a shell
         self._is_last = False  # whether the shell was told that no question follows
 
     def ask(self, body: str, function: str, *, step: str, failure: type[BootstrapFailed]) -> Answer:
@@ -125,7 +125,7 @@ class Shell:
             heard += piece
         before, _, after = heard.partition(here)
         self._noise, heard[:] = _decode(bytes(before)).strip("\r\n"), after
-        self._may_be_ours = True
+        self._gives_shells = True
 
     def _listen(self, stream: socket.socket, heard: bytearray) -> Answer:
         end = f"{self.nonce}-DONE ".encode()
@@ -144,7 +144,7 @@ class Shell:
 
     def _receive(self, stream: socket.socket) -> bytes:
         """The next bytes, none at the end."""
-        if not (self._is_last or self._may_be_ours):
+        if not (self._is_last or self._gives_shells):
             self._set_limit(stream, PATIENCE)
             with suppress(socket.timeout):
                 return _receive(stream)

@@ -43,6 +43,7 @@ def test_a_slow_start_up_file_is_paid_once(cluster: Cluster) -> None:
     assert SLOTH_SECONDS <= outcome.seconds < 2 * SLOTH_SECONDS
 
 
+@pytest.mark.parametrize("ssh", ["paramiko", "openssh"])
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
     [
@@ -51,9 +52,12 @@ def test_a_slow_start_up_file_is_paid_once(cluster: Cluster) -> None:
     ],
 )
 def test_an_account_that_may_not_is_told_so_at_once(
-    cluster: Cluster, name: str, kind: str, words: str
+    cluster: Cluster, name: str, kind: str, words: str, ssh: str
 ) -> None:
-    outcome = cluster.near("laptop", name).connect(addr="login1", autostart=True)
+    # From an account whose shell on the laptop is one: ssh itself may need it.
+    outcome = cluster.near("laptop", "alice").connect(
+        addr=f"{name}@login1", autostart=True, ssh=ssh
+    )
 
     assert outcome.error is not None
     assert outcome.error["kind"] == kind
