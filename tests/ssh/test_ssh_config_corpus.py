@@ -6,6 +6,7 @@ where we say that something cannot be honoured, the case stands under that headi
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -332,3 +333,97 @@ def test_paths_of_identities_are_those_of_ssh(
 
 def us_home() -> str:
     return str(Path(f"~{ME}").expanduser())
+
+
+# --- the way there ------------------------------------------------------------------------
+
+WAYS = {
+    "one": "Host login1\n ProxyJump gate",
+    "with user and port": "Host login1\n ProxyJump ann@gate:2200",
+    "as a URI": "Host login1\n ProxyJump ssh://ann@gate:2200",
+    "three": "Host login1\n ProxyJump a,b,c",
+    "each by its own config": "Host a b\n User guest\nHost b\n HostName B.site\n Port 23\n"
+    "Host login1\n ProxyJump a,b",
+    "the target's user is not theirs": "Host login1\n User ann\n Port 2\n ProxyJump gate",
+    "the gate has a gate": "Host login1\n ProxyJump b\nHost b\n ProxyJump a\nHost a\n Port 3",
+    "only the first may have gates": "Host login1\n ProxyJump a,b\nHost b\n ProxyJump x\n"
+    "Host a\n ProxyJump o",
+    "the gate has none": "Host gate\n ProxyJump none\nHost *\n ProxyJump gate",
+    "the same gate for all sites": "Host gate\n User g\n ProxyJump none\nHost log*\n"
+    " ProxyJump gate",
+    "by tokens": "Host login1\n HostName h.site\n ProxyJump %r@gate.%h",
+    "an address": "Host login1\n ProxyJump [::1]:23,127.1",
+}
+
+
+def way_of_ssh(config: Path, *options: str, alias: str) -> list[str]:
+    """The jump hosts, nearest first: ssh runs itself for the last, with -J for the others."""
+    said = said_by_ssh(config, *options, alias=alias)
+    assert said is not None
+    here = f"{said['user'][0]}@{said['hostname'][0]}:{said['port'][0]}"
+    here = here if "::" not in said["hostname"][0] else here.replace("::1", "[::1]")
+    if "proxyjump" not in said:
+        return [here]
+    *before, last = said["proxyjump"][0].replace("%r", said["user"][0]).split(",")
+    last = last.replace("%h", said["hostname"][0])
+    user, _, place = last.rpartition("@")
+    host, port = place, ""
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        port = port.lstrip(":")
+    elif ":" in place:
+        host, _, port = place.partition(":")
+    passed = [*(["-l", user] if user else []), *(["-p", port] if port else [])]
+    passed += ["-J", ",".join(before)] if before else []
+    return [*way_of_ssh(config, *passed, alias=host), here]
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_way_leads_through_the_hosts_of_ssh(case: str, tmp_path: Path) -> None:
+    config = write_config(tmp_path, WAYS[case])
+    target = resolve_target("login1", ssh_config=str(config), local_user=ME, home=str(tmp_path))
+    ours = [host.destination for host in (*target.hops, target)]
+    assert ours == way_of_ssh(config, alias="login1")
+
+
+# --- whose files these are ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o644, 0o600, 0o444])
+def test_the_users_own_file_must_not_be_open_to_others(mode: int, tmp_path: Path) -> None:
+    write_config(tmp_path, "Port 23").chmod(mode)
+    if mode & 0o022:
+        with pytest.raises(InvalidSettings, match="chmod go-w"):
+            resolve_target("h", local_user=ME, home=str(tmp_path))
+    else:
+        assert resolve_target("h", local_user=ME, home=str(tmp_path)).port == 23
+
+
+def test_nor_a_file_that_it_includes(tmp_path: Path) -> None:
+    write_config(tmp_path, "Include more")
+    more = tmp_path / ".ssh" / "more"
+    more.write_text("Port 23\n")
+    more.chmod(0o664)
+    with pytest.raises(InvalidSettings, match=r"\.ssh/more"):
+        resolve_target("h", local_user=ME, home=str(tmp_path))
+
+
+def test_nor_belong_to_somebody_else(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("giving a file away needs root")
+    os.chown(write_config(tmp_path, "Port 23"), 12345, -1)
+    with pytest.raises(InvalidSettings, match="somebody else"):
+        resolve_target("h", local_user=ME, home=str(tmp_path))
+
+
+def test_a_file_that_was_named_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "Port 23")
+    path.chmod(0o666)
+    assert said_by_ssh(path) is not None
+    assert read(tmp_path, "Port 23").port == 23
+
+
+def test_none_is_no_file(tmp_path: Path) -> None:
+    write_config(tmp_path, "Port 23")
+    target = resolve_target("h", ssh_config="none", local_user=ME, home=str(tmp_path))
+    assert target.port == 22
