@@ -9,7 +9,6 @@ SMARTSIM_BRIDGE_ and the field's name in capitals.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import sys
 import tempfile
@@ -23,6 +22,9 @@ import platformdirs
 from .errors import InvalidSettings
 from .protocol.beacon import state_directory
 from .stages import StageListener
+
+with contextlib.suppress(ImportError):  # only on Unix
+    import pwd
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,7 +116,7 @@ class Settings:
         checked.setdefault("environment", dict(environ))
         checked.setdefault("home", home)
         checked.setdefault("runtime_dir", environ.get("XDG_RUNTIME_DIR") or "")
-        checked.setdefault("local_user", environ.get("USER") or _user_name())
+        checked.setdefault("local_user", _user_name() or environ.get("USER") or "")
         return replace(cls(), **checked)
 
     @property
@@ -246,10 +248,11 @@ def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def _user_name() -> str:
+    """As ssh: by the password database, for after `su` or `sudo` USER may be another's."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return ""  # a container may have a uid without a name
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (NameError, KeyError):
+        return ""  # no Unix; or a container, where a uid may be without a name
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {

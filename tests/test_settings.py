@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pwd
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -195,12 +196,18 @@ def test_repr_shows_neither_environment_nor_questions(file: Path) -> None:
 
 
 def test_a_user_without_a_name_is_no_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nameless() -> str:
-        raise KeyError("uid not found")
+    def nameless(uid: int) -> NoReturn:
+        raise KeyError(f"uid {uid} not found")
 
-    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
     settings = Settings.gather(environ={"HOME": os.fspath(file.parent)}, config_file=file)
     assert settings.local_user == ""
+
+
+def test_the_user_is_who_runs_this_whatever_the_environment_says(file: Path) -> None:
+    environ = {"HOME": os.fspath(file.parent), "USER": "somebody.else"}
+    settings = Settings.gather(environ=environ, config_file=file)
+    assert settings.local_user == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_every_keyword_of_init_is_a_field() -> None:
