@@ -226,6 +226,11 @@ class Master:
         self._listener.join(END_SECONDS)
         return self.noise.since(0)
 
+    def give_up(self) -> None:
+        """Ends it in the middle of a login, before it says another word to the host."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """Ends it and waits for it; the directory goes with it."""
         with self._lock:
@@ -276,11 +281,16 @@ def start_master(
         _write_config(f"{place}/config", target, host_keys, can_ask=ask is not None)
         # A prompt may come before there is a master to look at, from a jump host.
         started: list[Master] = []
+
+        def give_up() -> None:
+            started[0].give_up()
+
         prompter = Prompter(
             place,
             ask,
             wants_more=lambda: "with partial success" in started[0].noise.since(0),
             announce=lambda prompt: _announce(journey, prompt),
+            give_up=give_up,
         )
         undo.callback(prompter.close)
         arguments = _arguments(target, place, deadline)

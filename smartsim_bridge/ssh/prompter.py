@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import AuthenticationRequired, CommandServerError
+from ..errors import AuthenticationFailed, AuthenticationRequired, CommandServerError
 from . import askpass
 from .ask import Ask, printable
 
@@ -32,11 +32,15 @@ PROMPT_SECONDS = 5.0
 # A host that asks for ever would have a person type every password they know.
 MAX_PROMPTS = 10
 
+# What a host asks, and not ssh itself; it stands at the beginning, whatever follows.
+_OF_THE_HOST = re.compile(r"\(\S+@\S+\) |\S+@\S+'s password: $")
+
 
 class Prompter:
     """Listens in `directory`; `fileno` is readable when a prompt waits, for `take` to answer.
 
-    `wants_more` tells whether a host took what it was given and wants another method besides.
+    `wants_more` tells whether a host took what it was given and wants another method besides;
+    `give_up` ends ssh before it says another word.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class Prompter:
         ask: Ask | None,
         wants_more: Callable[[], bool],
         announce: Callable[[str], None],
+        give_up: Callable[[], None],
     ) -> None:
         self._ask = ask
+        self._give_up = give_up
         self._wants_more = wants_more
         self._announce = announce
         self._prompts = 0
@@ -89,6 +95,9 @@ class Prompter:
             answer = self._answer(kind, prompt)
             if answer is not None:
                 client.sendall(askpass.ANSWERED + os.fsencode(answer))
+            elif self.fault is not None and _OF_THE_HOST.match(prompt):
+                # ssh would send an empty answer, and the host count one failure more.
+                self._give_up()
 
     def close(self) -> None:
         """Whoever still asks hears nothing."""
@@ -98,7 +107,10 @@ class Prompter:
         if kind == "none":
             self._announce(printable(prompt))  # "Confirm user presence for key ..."
             return ""
-        if self._ask is None or self.fault is not None or self._is_repeated(prompt):
+        if self._ask is None or self.fault is not None:
+            return None
+        if self._is_repeated(prompt):
+            self.fault = AuthenticationFailed("the host refused the answer, and asks once more")
             return None
         is_question = kind == "confirm" or "(yes/no" in prompt or "type 'yes'" in prompt
         try:

@@ -71,9 +71,10 @@ def test_a_site_that_takes_dialogues_only_asks_once(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("answer", ["not-it", ""])
-def test_a_wrong_answer_is_one_failure(answer: str, cluster: Cluster) -> None:
+@pytest.mark.parametrize("ssh", ["paramiko", "openssh"])
+def test_a_wrong_answer_is_one_failure(ssh: str, answer: str, cluster: Cluster) -> None:
     outcome = cluster.near("laptop", "kim").connect(
-        addr="login1", autostart=True, answers=[("assword", answer)]
+        addr="login1", ssh=ssh, autostart=True, answers=[("assword", answer)]
     )
     assert_refused(outcome, cluster.host("login1"), "AuthenticationFailed", failures=1)
     assert len(outcome.asked) == 1
@@ -105,9 +106,10 @@ def test_one_wrong_answer_of_two_is_one_failure(wrong: str, cluster: Cluster) ->
     assert len(outcome.asked) == 2
 
 
-def test_a_question_that_nobody_answers_is_no_failure(cluster: Cluster) -> None:
+@pytest.mark.parametrize("ssh", ["paramiko", "openssh"])
+def test_a_question_that_nobody_answers_is_no_failure(ssh: str, cluster: Cluster) -> None:
     outcome = cluster.near("laptop", "mfa").connect(
-        addr="login1", autostart=True, answers=[password("mfa")]
+        addr="login1", ssh=ssh, autostart=True, answers=[password("mfa")]
     )
     assert_refused(outcome, cluster.host("login1"), "AuthenticationRequired", failures=0)
     assert "Verification code:" in str(outcome.error)

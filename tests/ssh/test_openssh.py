@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -416,6 +417,8 @@ def test_a_wrong_answer_is_one_attempt(
     error = failure(open_openssh, running, ask=ask)
     assert type(error) is AuthenticationFailed
     assert len(asked) == 1
+    wait_until(lambda: not running.session_pids())
+    assert len(re.findall(r"^Failed \S+ for", running.wait_for_log("Failed "), re.MULTILINE)) == 1
     assert CANARY not in f"{error!r}{error}{running.log}"
 
 
@@ -430,6 +433,8 @@ def test_nobody_who_answers_is_told_as_he_says_it(
     error = failure(open_openssh, running, ask=ask)
     assert isinstance(error, AuthenticationRequired)
     assert (error.what, error.step) == ("there is no terminal", "authenticate")
+    wait_until(lambda: not running.session_pids())
+    assert "Failed password" not in running.wait_for_log("[preauth]")
 
 
 def test_an_interrupted_prompt_leaves_nothing(
