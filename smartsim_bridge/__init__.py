@@ -7,6 +7,7 @@
     client                    what the user holds
     cli  remote               faces: the command line, the old names
     demo                      a head node in a box, and a tour
+    doctor                    every stage to a head, looked at one by one
 
 The far half is sent to the head as one file and needs nothing there but Python.  Names
 are loaded when they are first used: importing the package loads neither paramiko nor zmq.

@@ -132,11 +132,13 @@ while True:
     caller.close()
 """
 
-# A pid alone may belong to another process by the time that we end it.
+# A pid alone may belong to another process by the time that we end it; and where init asks for
+# no status, what has ended stays in the table.
 _START_OF = """
 start_of() {
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
     stat=${stat##*")" }
+    case $stat in [ZX]*) return ;; esac
     set -- $stat
     shift 19
     echo "$1"

@@ -151,7 +151,8 @@ def pyzmq(facts: Facts) -> Finding:
         return Finding("pyzmq", SKIPPED, "no Python to have it")
     with_it = next((one for one in usable if one.zmq), None)
     if with_it is not None:
-        return Finding("pyzmq", OK, f"{with_it.zmq} in {with_it.path}")
+        place = f"brought along for {with_it.path}" if with_it.site else f"in {with_it.path}"
+        return Finding("pyzmq", OK, f"{with_it.zmq} {place}")
     why = "; ".join(f"{one.path}: {one.why_no_zmq or 'not there'}" for one in usable)
     return Finding(
         "pyzmq",

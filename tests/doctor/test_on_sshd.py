@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from smartsim_bridge.doctor import examination
 from smartsim_bridge.doctor.examination import examine
 from smartsim_bridge.doctor.findings import CHECKS, Finding
 from smartsim_bridge.doctor.report import Report
@@ -150,6 +152,37 @@ def test_a_forced_command_fails_at_the_shell_with_what_it_said(make_head: MakeHe
     assert found["login"].verdict == "ok"
 
 
+def test_a_start_up_file_that_hangs_fails_within_its_time(
+    make_head: MakeHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "EXEC_SECONDS", 1.0)
+    head = make_head()
+    rc = head.sshd.home / ".bashrc"
+    rc.write_text("sleep 20\n", "utf-8")
+    head.sshd.user.own(rc)
+    began = time.monotonic()
+    found = findings_of(head)
+    assert time.monotonic() - began < 10
+    assert failed(found) == ["login shell"]
+    assert "did not end in time" in found["login shell"].evidence
+
+
+# As logind does where it is told to: what a session leaves behind ends with it.
+KILLS_AT_LOGOUT = (
+    'ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"; '
+    'for one in $(grep -lzx "HOME=$HOME" /proc/[0-9]*/environ 2>/dev/null); do '
+    'one=${one%/environ}; [ "$(cat $one/comm)" = sleep ] && kill ${one#/proc/}; done; true'
+)
+
+
+def test_a_logout_that_ends_everything_is_told(make_head: MakeHead) -> None:
+    found = findings_of(make_head(KILLS_AT_LOGOUT))
+    assert failed(found) == []
+    assert found["background"].verdict == "warn"
+    assert "was ended at the logout" in found["background"].evidence
+    assert "enable-linger" in found["background"].advice
+
+
 # --- the system's ssh
 
 
@@ -263,6 +296,7 @@ def mount_state(make_head: MakeHead) -> Iterator[Callable[[str], Head]]:
             context.__exit__(None, None, None)
 
 
+@pytest.mark.root
 def test_a_full_state_directory_is_told_with_the_place_that_is_taken_instead(
     mount_state: Callable[[str], Head],
 ) -> None:
@@ -274,6 +308,7 @@ def test_a_full_state_directory_is_told_with_the_place_that_is_taken_instead(
     assert files_below(head.state_dir) == []
 
 
+@pytest.mark.root
 def test_a_state_directory_without_execution_is_told(mount_state: Callable[[str], Head]) -> None:
     found = findings_of(mount_state("noexec"))["state directory"]
     assert "noexec" in found.evidence
