@@ -15,6 +15,7 @@ from smartsim_bridge.errors import CommandServerError, InvalidSettings
 from smartsim_bridge.settings import Settings
 
 HOME = {"HOME": "/home/me", "USER": "me"}
+ME = pwd.getpwuid(os.getuid()).pw_name
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def gather(file: Path, environ: dict[str, str] | None = None, **arguments: Any) 
 
 def test_without_anything_the_defaults_hold(file: Path) -> None:
     settings = gather(file)
-    assert settings == Settings(home="/home/me", local_user="me", environment=HOME)
+    assert settings == Settings(home="/home/me", local_user=ME, environment=HOME)
     assert (settings.addr, settings.port, settings.transport) == ("127.0.0.1", None, "auto")
     assert (settings.autostart, settings.host_keys, settings.timeout) == (False, "strict", 30.0)
 
@@ -207,7 +208,7 @@ def test_a_user_without_a_name_is_no_error(file: Path, monkeypatch: pytest.Monke
 def test_the_user_is_who_runs_this_whatever_the_environment_says(file: Path) -> None:
     environ = {"HOME": os.fspath(file.parent), "USER": "somebody.else"}
     settings = Settings.gather(environ=environ, config_file=file)
-    assert settings.local_user == pwd.getpwuid(os.getuid()).pw_name
+    assert settings.local_user == ME
 
 
 def test_every_keyword_of_init_is_a_field() -> None:
