@@ -23,6 +23,7 @@ PROGRAMS = {
     "ksh": "ksh",
     "mariadbd": "mariadb-server-core",
     "munged": "munge",
+    "my_print_defaults": "mariadb-client-core",  # which mariadb-install-db calls
     "nft": "nftables",
     "sbatch": "slurm-client",
     "slurmctld": "slurmctld",
