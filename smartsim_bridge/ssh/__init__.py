@@ -9,6 +9,10 @@
     execution    one command, or its stdio   tunnel       one forwarded port
     pump         bytes between a socket and a channel
 
+    engine       what every connection promises
+    openssh      the same on the system's ssh ... with _target, _master, _pipe, _forward, _errors
+    prompter     answers what that ssh asks  askpass      ... which it calls for that
+
 Blocking throughout.  This is the only room that imports paramiko and sshtunnel; their
 exceptions are turned into ours here.  It knows nothing of servers, protocols or ZMQ.
 Nothing is imported by this file: who needs no SSH must not pay for paramiko.

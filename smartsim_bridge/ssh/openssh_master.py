@@ -338,15 +338,17 @@ def _write_config(path: str, target: OpensshTarget, host_keys: str, *, can_ask: 
     checking = "accept-new" if host_keys == "accept-new" else "yes" if is_strict else ask_or_yes
     batch = "no" if can_ask else "yes"
     lines = {**_FOR_ALL_HOSTS, "StrictHostKeyChecking": checking, "BatchMode": batch}
-    files = (
-        ("~/.ssh/config", "/etc/ssh/ssh_config")
-        if target.ssh_config is None
-        else (os.path.abspath(target.ssh_config),)
-    )
     text = "".join(f"{keyword} {value}\n" for keyword, value in lines.items())
-    text += "".join(f'Include "{file}"\n' for file in files)
+    text += "".join(f'Include "{file}"\n' for file in _config_files(target))
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+
+
+def _config_files(target: OpensshTarget) -> tuple[str, ...]:
+    """What ssh would have read."""
+    if target.ssh_config is None:
+        return ("~/.ssh/config", "/etc/ssh/ssh_config")
+    return () if target.ssh_config == "none" else (os.path.abspath(target.ssh_config),)
 
 
 def _arguments(target: OpensshTarget, directory: str, deadline: Deadline) -> list[str]:
