@@ -75,7 +75,12 @@ LIMITS = (
         "for a direct connection; a firewall that drops never answers",
     ),
     ("client.ways", "TUNNEL_SECONDS", "s", "for a tunnel to open, and as much for its handshake"),
-    ("client.ways", "KNOCK_SECONDS", "s", "for a port of another head to take a connection"),
+    (
+        "client.ways",
+        "KNOCK_SECONDS",
+        "s",
+        "for a port to take a connection, with stdio to come",
+    ),
     ("client.ways", "NEIGHBOUR_SECONDS", "s", "for a server on another head to answer Hello"),
     ("client.rungs", "HOP_SECONDS", "s", "for a step from head to head, and the relay there"),
     ("client.bridge", "STATUS_SECONDS", "s", "for the answer to `status()`"),

@@ -49,6 +49,7 @@ class Attempts:
         self.rungs: list[Rung] = []
         self.faults: list[CommandServerError] = []
         self.beneath: list[Any] = []  # what is open, the latest last
+        self.knocked: set[tuple[str, str]] = set()  # endpoints, and keys that were expected there
 
     def wants(self, rung: str) -> bool:
         """Whether the user lets us take it."""

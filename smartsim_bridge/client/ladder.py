@@ -206,6 +206,8 @@ class _Climber:
             self.attempts.skip("direct", f"no beacon of {self._place.host} can be read here")
             return None
         for endpoint, credentials in choices:
+            if credentials is not None:
+                self.attempts.knocked.add((endpoint, credentials.server_key))
             held = await self.attempts.take(
                 "direct", partial(rungs.dial_direct, endpoint, credentials, self._deadline)
             )

@@ -32,8 +32,8 @@ ALL_WAYS = ("tunnel", "direct", "stdio")
 # is one round trip, a handshake takes some four.
 TUNNEL_SECONDS, ROUND_TRIPS = 2.0, 10
 NEIGHBOUR_SECONDS = 2.0  # for a server on another head to answer our greeting
-# For a port of another head to take a connection: heads are near each other, or in between
-# somebody drops the packets, and the step by ssh is still to come.
+# For a port to take a connection, where stdio is still to come: another head is near, or
+# somebody in between drops the packets.
 KNOCK_SECONDS = 1.0
 # For a server that was started without.
 LATER = "`smartsim-bridge start --replace --provision` gives it pyzmq, and its commands go on"
@@ -135,12 +135,17 @@ class Ways:
         host = server.beacon.host if self._elsewhere else self._host
         endpoints = list(reachable(server.beacon, host))
         credentials, deadline = server.credentials, self._attempts.deadline
-        if self._elsewhere and not self._attempts.is_only("direct"):
-            deadline = deadline.within(KNOCK_SECONDS)
+        if not self._attempts.is_only("direct"):
+            deadline = deadline.within(KNOCK_SECONDS)  # there is stdio still
         if not server.beacon.endpoints and self._attempts.is_only("direct"):
             self._attempts.faults.append(self._unprovided or _no_zmq(server.beacon))
         if not endpoints or credentials is None:
-            self._attempts.skip("direct", "the server listens on its own loopback only")
+            has_zmq = bool(server.beacon.endpoints)
+            why = "the server listens on its own loopback only" if has_zmq else "no ZMQ there"
+            self._attempts.skip("direct", why)
+            return None
+        if (endpoints[0], credentials.server_key) in self._attempts.knocked:
+            self._attempts.skip("direct", f"{endpoints[0]} was tried before")
             return None
         return await self._take(
             "direct", server, lambda: rungs.dial_direct(endpoints[0], credentials, deadline)

@@ -124,10 +124,11 @@ def test_twenty_connects_through_the_alias_reach_one_server(
         wait_until(lambda name=name: not pids(cluster, name, "-x", "ssh"))  # type: ignore[misc]
 
 
-def test_the_tunnel_leads_on_to_the_other_head(cluster: Cluster) -> None:
+@pytest.mark.parametrize("ssh", ["paramiko", "openssh"])
+def test_the_tunnel_leads_on_to_the_other_head(cluster: Cluster, ssh: str) -> None:
     start_through_the_alias(cluster, "login1")
     cluster.firewall.open()
-    outcome = of_both_landings(cluster, transport="tunnel")["login3"]
+    outcome = of_both_landings(cluster, transport="tunnel", ssh=ssh)["login3"]
 
     assert outcome.transport == "tunnel"
     assert outcome.status is not None

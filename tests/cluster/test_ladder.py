@@ -10,6 +10,7 @@ from tests.cluster.near_side import Outcome
 pytestmark = pytest.mark.cluster
 
 SOON = 5.0  # seconds for the right rung to be up
+STALLED = 7.0  # ... where the rungs before it must run into their limits; 4.5 on an idle machine
 
 
 def reasons(outcome: Outcome) -> dict[str, str]:
@@ -99,7 +100,7 @@ def test_a_port_that_the_head_itself_drops_does_not_eat_the_time(cluster: Cluste
     assert outcome.status is not None
     assert started.status is not None
     assert outcome.status["server_pid"] == started.status["server_pid"]
-    assert outcome.seconds < SOON
+    assert outcome.seconds < STALLED
     assert reasons(outcome)["tunnel"]
 
 
@@ -114,7 +115,7 @@ def test_a_tunnel_in_which_the_handshake_stalls_does_not_eat_the_time(cluster: C
         head.run("nft", "delete", "table", "inet", "stalls")
 
     assert outcome.transport == "stdio"
-    assert outcome.seconds < SOON + 1
+    assert outcome.seconds < STALLED
     assert "says nothing" in reasons(outcome)["tunnel"]
 
 
