@@ -203,7 +203,9 @@ def _closed_when_over(channel: paramiko.Channel, deadline: Deadline) -> Iterator
 
     def end() -> None:
         is_over.set()
-        channel.close()
+        # Whoever waits goes on at once, and may close the connection before this has left.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.close()
 
     seconds = deadline.left
     if seconds == float("inf"):
