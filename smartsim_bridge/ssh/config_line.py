@@ -54,13 +54,13 @@ def _is_matching(name: str, pattern: str, is_case_kept: bool) -> bool:
     return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def split_keyword(line: str) -> tuple[str, str]:
+def split_keyword(line: str, where: str) -> tuple[str, str]:
     """The keyword in lower case, and the rest; two empty texts where the line says nothing."""
     # ssh's strings end at a NUL, and so does what it reads of the line.
     text = line.partition("\0")[0].strip(" \t\r\n\f")
     if not text or text.startswith("#"):
         return "", ""
-    word, rest = _next_word(text, "")
+    word, rest = _next_word(text, where)
     return word.lower(), rest
 
 

@@ -133,7 +133,7 @@ class HostConfig:
                 return found[0] if environment is None else self._variable(found[0], keyword)
             if letter == "%":
                 return "%"
-            if letter == "C" and self.is_set("proxyjump"):
+            if letter == "C" and self.first("proxyjump", "none").lower() != "none":
                 raise self.unsupported(keyword, "%C with ProxyJump depends on the version of ssh")
             if not letter or letter not in allowed:
                 raise self.unsupported(keyword, f"the token %{letter} is not known there")
@@ -237,9 +237,10 @@ def _files(path: str | None, home: str) -> list[_File]:
 
 def _refuse_what_we_cannot_honour(config: HostConfig) -> None:
     for name, (harmless, why) in CANNOT.items():
-        said = config.first(name.lower())
-        if config.is_set(name.lower()) and said.lower() not in harmless:
-            raise config.unsupported(name, f"{why} (it is {said!r} there)")
+        # All words: of CertificateFile the first may be "none", and a second one a file.
+        for said in config.values.get(name.lower(), ()):
+            if said.lower() not in harmless:
+                raise config.unsupported(name, f"{why} (it is {said!r} there)")
 
 
 class _Reader:
@@ -259,11 +260,15 @@ class _Reader:
     def _read_file(self, file: _File, depth: int, *, is_wanted: bool) -> None:
         """`is_wanted` False: only to see whether ssh would refuse it."""
         if depth > MAX_INCLUDE_DEPTH:
-            raise UnsupportedSshConfig(f"{file.path} is included through too many files")
+            raise UnsupportedSshConfig(
+                f"{file.path} is included through too many files",
+                host=self._config.alias,
+                step="resolve",
+            )
         is_active = is_wanted
         for number, line in enumerate(_lines(file, depth), 1):
-            keyword, rest = split_keyword(line)
             where = f"{file.path}:{number}"
+            keyword, rest = split_keyword(line, where)
             if keyword == "host":
                 is_active = is_wanted & self._is_host(_words(keyword, rest, where))
             elif keyword == "match":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,12 +9,9 @@ import pytest
 
 from smartsim_bridge.errors import InvalidSettings, UnsupportedSshConfig
 from smartsim_bridge.ssh.config_line import is_matching_any
-from smartsim_bridge.ssh.ssh_config import HostConfig, read_host_config
-from tests.support.users import us
+from smartsim_bridge.ssh.ssh_config import read_host_config
+from tests.support.config_answers import ME, disagreements, read, said_by_ssh, write_config
 
-ME = us().name
-
-# What of `ssh -G` is compared; it prints defaults too, so only what a case sets.
 CORPUS = {
     "one host": "Host login1\n  HostName h.example\n  Port 2222\n  User ann",
     "first value wins": "Host login1\n User ann\nHost *\n User bob\n Port 2200",
@@ -52,65 +48,21 @@ CORPUS = {
     "hash inside a word": "Host login1\n  User ann#1",
 }
 
-COMPARED = (
-    "hostname", "port", "user", "identityfile", "proxyjump", "proxycommand", "hostkeyalias",
-    "identitiesonly", "hashknownhosts", "addressfamily", "bindaddress", "userknownhostsfile",
-    "globalknownhostsfile",
-)  # fmt: skip
-
-
-def write_config(home: Path, text: str) -> Path:
-    path = home / ".ssh" / "config"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
-
-
-def read(home: Path, text: str, **given: str) -> HostConfig:
-    path = write_config(home, text)
-    return read_host_config("login1", path=str(path), given=given, local_user=ME, home=str(home))
-
-
-def said_by_ssh(config: Path, *options: str) -> dict[str, list[str]]:
-    done = subprocess.run(
-        ["ssh", "-G", "-F", str(config), *options, "login1"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answers: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        keyword, _, value = line.partition(" ")
-        answers.setdefault(keyword, []).append(value)
-    return answers
-
 
 @pytest.mark.parametrize("case", CORPUS)
-def test_what_we_read_is_what_ssh_reads(case: str, tmp_path: Path) -> None:
-    if shutil.which("ssh") is None:
-        pytest.skip("ssh is not installed")
-    path = write_config(tmp_path, CORPUS[case])
-    theirs = said_by_ssh(path)
-    ours = read(tmp_path, CORPUS[case])
-    answers = {keyword: ours.values[keyword] for keyword in COMPARED if ours.is_set(keyword)}
-    answers["hostname"] = [ours.hostname]
-    answers.setdefault("port", ["22"])
-    answers.setdefault("user", [ME])
-    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
-        if keyword in answers:
-            answers[keyword] = [" ".join(answers[keyword])]
-    for keyword in COMPARED:
-        if keyword in answers:
-            assert answers[keyword] == theirs[keyword], keyword
-        else:
-            # Nothing of ours: then ssh shows a default, or nothing.
-            assert keyword not in ("proxyjump", "hostkeyalias") or keyword not in theirs
+def test_what_we_read_is_what_ssh_reads(case: str, tmp_path: Path, needs_sshd: None) -> None:
+    theirs = said_by_ssh(write_config(tmp_path, CORPUS[case]))
+    defaults = said_by_ssh(Path("none"))
+    assert theirs is not None
+    assert defaults is not None
+    assert disagreements(read(tmp_path, CORPUS[case]), theirs, defaults) == {}
 
 
 def test_what_is_given_wins_and_steers_match(tmp_path: Path) -> None:
     text = "Host login1\n User ann\n Port 23\nMatch user bob\n IdentityFile /k/bob"
     config = read(tmp_path, text, user="bob", port="24")
     theirs = said_by_ssh(tmp_path / ".ssh" / "config", "-l", "bob", "-p", "24")
+    assert theirs is not None
     assert [config.first("user")] == theirs["user"] == ["bob"]
     assert [config.first("port")] == theirs["port"] == ["24"]
     assert config.values["identityfile"] == theirs["identityfile"] == ["/k/bob"]
@@ -138,7 +90,9 @@ def test_after_an_include_the_enclosing_host_goes_on(tmp_path: Path) -> None:
     part.write_text("Host other\n  Port 50\n")
     config = read(tmp_path, f"Host login1\n  Include {part}\n  Port 53")
     assert config.first("port") == "53"
-    assert said_by_ssh(tmp_path / ".ssh" / "config")["port"] == ["53"]
+    theirs = said_by_ssh(tmp_path / ".ssh" / "config")
+    assert theirs is not None
+    assert theirs["port"] == ["53"]
 
 
 def test_include_of_home_and_of_nothing(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ CANNOT = {
     "variable in Include": "Include ${HOME}/x",
     "revoked keys": "RevokedHostKeys /r",
     "certificate": "CertificateFile /c",
+    "certificate behind none": "CertificateFile none\nCertificateFile /c",
     "canonical names": "CanonicalizeHostname always",
 }
 
