@@ -129,7 +129,9 @@ def test_after_sigkill_a_bridge_that_may_start_one_goes_on_with_a_new_one(
 
 def test_a_beacon_of_a_killed_server_is_no_server(make_head: MakeHead) -> None:
     head = make_head()
-    killed = head.init(autostart=True).status().server_pid
+    with head.init(autostart=True) as bridge:
+        killed = bridge.status().server_pid
+    # Closed: it would start another one as soon as it noticed.
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: not is_running(killed))
 
