@@ -53,31 +53,31 @@ class Doors:
 
         Never raises: what cannot be opened is shut, for commands run that need a server.
         """
+        end = asyncio.get_running_loop().time() + REBIND_SECONDS
+        # ZMQ first: who came by it finds it again, and need not make do with the other.
+        fault = self._open_zmq_again()
         try:
             await self._open_unix()
-        except ServerStartFailed as fault:
-            log.error("%s", fault)
-        if not self.endpoints:
-            try:
-                self._open_zmq(self._addresses, ())
-            except ServerStartFailed as fault:
+        except ServerStartFailed as refused:
+            log.error("%s", refused)
+        while fault is not None:
+            if not self.endpoints or asyncio.get_running_loop().time() > end:
                 log.error("%s", fault)
-                self.why_no_zmq = fault.what
-            return
-        end = asyncio.get_running_loop().time() + REBIND_SECONDS
-        where = [endpoint[len("tcp://") :].rpartition(":") for endpoint in self.endpoints]
-        addresses, ports = zip(*((one[0].strip("[]"), int(one[2])) for one in where))
-        while True:
-            try:
-                self._open_zmq(list(addresses), ports)
+                self.endpoints, self.why_no_zmq, self.zmq_version = (), fault.what, ""
+                self.credentials = None
                 return
-            except ServerStartFailed as fault:
-                if asyncio.get_running_loop().time() > end:
-                    log.error("%s", fault)
-                    self.endpoints, self.why_no_zmq, self.zmq_version = (), fault.what, ""
-                    self.credentials = None
-                    return
             await asyncio.sleep(REBIND_PAUSE)
+            fault = self._open_zmq_again()
+
+    def _open_zmq_again(self) -> ServerStartFailed | None:
+        """At the same addresses and ports, if there were any; why not, if they are in use."""
+        where = [endpoint[len("tcp://") :].rpartition(":") for endpoint in self.endpoints]
+        addresses = [address.strip("[]") for address, _, _ in where] or self._addresses
+        try:
+            self._open_zmq(addresses, [int(port) for _, _, port in where])
+        except ServerStartFailed as fault:
+            return fault
+        return None
 
     @property
     def can_be_found(self) -> bool:

@@ -166,8 +166,8 @@ def test_a_server_that_gives_way_keeps_it(make_head: MakeHead) -> None:
     for _ in range(2):
         status = bridge.replace_server()
         assert (status.server_pid, status.server_zmq) == (before.server_pid, before.server_zmq)
-        assert status.transport == "tunnel"
     assert bridge.run(["echo", "hello"]).stdout == "hello\n"
+    assert head.init(transport="tunnel").status().server_pid == before.server_pid
 
 
 @pytest.mark.usefixtures("links")
