@@ -72,6 +72,8 @@ class Cluster:
 
     def close(self) -> None:
         self._site.close()
+        for host in self._hosts.values():
+            host.bury()
 
     def _boot(self) -> None:
         self._site.write_homes()

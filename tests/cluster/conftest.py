@@ -23,7 +23,9 @@ def running_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster(running_cluster: Cluster) -> Cluster:
+def cluster(request: pytest.FixtureRequest, running_cluster: Cluster) -> Cluster:
     """A cluster on which nothing has happened yet."""
+    # By the mark these tests are left out where they make no sense.
+    assert request.node.get_closest_marker("cluster"), "pytestmark = pytest.mark.cluster is missing"
     running_cluster.reset()
     return running_cluster

@@ -24,7 +24,7 @@ class Firewall:
         self._site = site
 
     def strict(self, *, reject: bool = False) -> None:
-        """What is not allowed vanishes, or with `reject` is refused at once."""
+        """What is not allowed vanishes, or with `reject` is refused at once.  No cut remains."""
         self._load("", reject=reject)
 
     def open(self) -> None:

@@ -138,15 +138,19 @@ class Host:
 
     def shut_down(self) -> None:
         """As a power cut."""
-        assert self._init is not None
         if self.is_up():
             os.kill(self.pid, signal.SIGKILL)
-        self._init.wait(10)
-        for pipe in (self._init.stdin, self._init.stdout):
-            assert pipe is not None
-            pipe.close()
+        self.bury()
         self._site.run_ip(f"link del {self._cable}", check=False)
         shutil.rmtree(self._root)
+
+    def bury(self) -> None:
+        """Waits for its end, which somebody else has brought about."""
+        if self._init is not None:
+            self._init.wait(10)
+            for pipe in (self._init.stdin, self._init.stdout):
+                assert pipe is not None
+                pipe.close()
 
     @property
     def network(self) -> str:

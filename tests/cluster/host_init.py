@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from tests.cluster.first_process import live_until_input_ends
 
 READY_SECONDS = 30.0
 SCHEDULER_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
@@ -61,9 +62,7 @@ def main() -> None:
     for start in daemons(plan):
         start(plan)
     print("ready", flush=True)
-    signal.signal(signal.SIGCHLD, _reap)
-    while os.read(0, 1):
-        pass
+    live_until_input_ends()
 
 
 # --- file systems ---------------------------------------------------------------------------
@@ -127,7 +126,8 @@ def write_files(plan: Plan) -> None:
     run("hostname", plan.name)
     for pattern in plan.removed:
         for path in Path("/").glob(pattern.lstrip("/")):
-            path.unlink()
+            if str(path) not in plan.links.values():
+                path.unlink()
     for name, text in plan.files.items():
         write(name, text, 0o755 if text.startswith("#!") else 0o644)
     for name, text in plan.private.items():
@@ -239,14 +239,6 @@ def _answers(address: str | tuple[str, int]) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(address) == 0
-
-
-def _reap(*_: object) -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 from smartsim_bridge import CommandServerError, init_command_server
@@ -51,8 +52,6 @@ def connect(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(status: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return asdict(status)
 
 

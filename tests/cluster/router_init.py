@@ -9,10 +9,11 @@ file system that the hosts share.  Standard library only.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.cluster.first_process import live_until_input_ends
 
 
 def main() -> None:
@@ -22,17 +23,7 @@ def main() -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
     # /proc is still the machine's, so this is our number as the tests see it.
     print(os.readlink("/proc/self"), flush=True)
-    signal.signal(signal.SIGCHLD, _reap)
-    while os.read(0, 1):
-        pass
-
-
-def _reap(*_: object) -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+    live_until_input_ends()
 
 
 if __name__ == "__main__":

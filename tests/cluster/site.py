@@ -15,7 +15,7 @@ from pathlib import Path
 from .accounts import KeyRing, write_homes
 from .topology import HOSTS, LOGIN_ADDRESS, LOGIN_ALIAS, LOGIN_TURNS
 
-__all__ = ["CLONE", "Site"]
+__all__ = ["CLONE", "Site", "other_pythons"]
 
 CLONE = Path(__file__).resolve().parents[2]
 

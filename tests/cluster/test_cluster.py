@@ -286,6 +286,27 @@ def boot_id(host: Host) -> str:
     return host.run("cat", "/proc/sys/kernel/random/boot_id").stdout
 
 
+def test_who_kills_what_popen_returned_kills_the_command(cluster: Cluster) -> None:
+    host = cluster.host("compute1")
+    process = host.popen("sleep", "1234.5", user="alice")
+    wait_until(lambda: runs(host, "sleep\x001234.5"))
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not runs(host, "sleep\x001234.5"))
+
+
+def runs(host: Host, command: str) -> bool:
+    files = host.path("/proc").glob("[0-9]*/cmdline")
+    return any(command in text for text in map(read_if_there, files))
+
+
+def read_if_there(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 # --- between tests, and after the last ----------------------------------------------------------
 
 

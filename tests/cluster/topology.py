@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["HEADS", "HOSTS", "LOGIN_ALIAS", "LOGIN_ADDRESS", "NODES", "Place", "hosts_file"]
+__all__ = [
+    "HEADS",
+    "HOSTS",
+    "LOGIN_ADDRESS",
+    "LOGIN_ALIAS",
+    "LOGIN_TURNS",
+    "NODES",
+    "Place",
+    "hosts_file",
+]
 
 # `login` is no host: the router sends each new connection to the next of these.
 LOGIN_ALIAS = "login"
