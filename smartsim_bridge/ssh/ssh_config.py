@@ -13,20 +13,19 @@ raises `UnsupportedSshConfig`; a line that ssh would refuse, too, raises `Invali
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
-import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
 from .config_line import is_matching_any, split_criteria, split_keyword, split_words
+from .host_config import NO, YES, HostConfig, as_port
 from .keywords import ALIASES, CANNOT, COMMANDS, FLAGS, HONOURED, LISTS, name_of
 
-__all__ = ["HostConfig", "read_host_config"]
+__all__ = ["read_host_config"]
 
 # As ssh: deeper nesting is a file that includes itself.
 MAX_INCLUDE_DEPTH = 16
@@ -40,148 +39,11 @@ _ADD_UP = ("identityfile", "certificatefile")
 # One word each: with a second one ssh refuses the file.
 _ONE_WORD = {name.lower() for name in HONOURED} - {*LISTS, *COMMANDS, "proxyjump"}
 
-_YES, _NO = ("yes", "true"), ("no", "false")
-
 # Newer than many an ssh that is installed; which of them it knows, only it can say.
 _LATER_CRITERIA = ("tagged", "localnetwork", "sessiontype", "version", "command")
 
-# keyword -> the tokens that ssh replaces in it; what is not named here takes all of them.
-_TOKENS = {"HostName": "h", "ProxyCommand": "hknpr", "ProxyJump": "hknpr"}
-
 _CONFIG = ".ssh/config"
 _SYSTEM = "/etc/ssh"
-
-
-@dataclass
-class HostConfig:
-    """The answers for one host; `values` maps a keyword in lower case to its words."""
-
-    alias: str
-    local_user: str
-    home: str
-    values: dict[str, list[str]] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    # keyword -> file:line of its value
-    places: dict[str, str] = field(default_factory=dict)
-
-    def first(self, keyword: str, default: str = "") -> str:
-        """The first word of what was said about the keyword."""
-        words = self.values.get(keyword)
-        return words[0] if words else default
-
-    def is_yes(self, keyword: str) -> bool:
-        """Whether a yes/no keyword was switched on."""
-        return self.first(keyword).lower() in _YES
-
-    def is_no(self, keyword: str) -> bool:
-        """Whether it was switched off."""
-        return self.first(keyword).lower() in _NO
-
-    def is_set(self, keyword: str) -> bool:
-        """Whether any file, or the caller, spoke about the keyword."""
-        return keyword in self.values
-
-    @property
-    def named_host(self) -> str:
-        """`HostName`, whose %h is what the user typed, else that."""
-        if not self.is_set("hostname"):
-            return self.alias
-        return self._replace(self.first("hostname"), {"h": self.alias}, "HostName")
-
-    @property
-    def hostname(self) -> str:
-        """The name to connect to: in lower case, or an address in its usual form."""
-        named = self.named_host
-        return _as_address(named) or named.lower()
-
-    @property
-    def port(self) -> int | None:
-        """`Port`; it was checked as it was read."""
-        return _as_port(self.first("port")) if self.is_set("port") else None
-
-    def expand(self, text: str, keyword: str) -> str:
-        """`text` with its %-tokens replaced.  UnsupportedSshConfig for one we do not know."""
-        return self._replace(text, self._tokens(self.hostname, self.alias), keyword)
-
-    def expand_path(self, text: str, keyword: str) -> str:
-        """A file name: `~`, tokens and ${variables} replaced, in one go like ssh."""
-        return self._replace(self.expand_home(text), self._tokens(self.hostname, self.alias),
-                             keyword, self.environment)  # fmt: skip
-
-    def expand_home(self, text: str) -> str:
-        """`~` and `~somebody` replaced."""
-        if text == "~" or text.startswith("~/"):
-            return self.home + text[1:]
-        return os.path.expanduser(text) if text.startswith("~") else text
-
-    def expand_match(self, command: str) -> str:
-        """The command of a `Match exec`, which may run before the host has its name."""
-        return self._replace(command, self._tokens(self.named_host, self.named_host), "Match exec")
-
-    def _replace(
-        self,
-        text: str,
-        tokens: Mapping[str, str],
-        keyword: str,
-        environment: Mapping[str, str] | None = None,
-    ) -> str:
-        allowed = _TOKENS.get(keyword, "".join(tokens))
-
-        def replaced(found: re.Match[str]) -> str:
-            letter = found["letter"]
-            if letter is None:
-                return found[0] if environment is None else self._variable(found[0], keyword)
-            if letter == "%":
-                return "%"
-            if letter == "C" and self.first("proxyjump", "none").lower() != "none":
-                raise self.unsupported(keyword, "%C with ProxyJump depends on the version of ssh")
-            if not letter or letter not in allowed:
-                raise self.unsupported(keyword, f"the token %{letter} is not known there")
-            return tokens[letter]
-
-        return re.sub(r"\$\{[^}]*\}?|%(?P<letter>.?)", replaced, text, flags=re.DOTALL)
-
-    def _variable(self, spelled: str, keyword: str) -> str:
-        value = self.environment.get(spelled[2:-1])
-        if value is None or not spelled.endswith("}"):
-            raise InvalidSettings(
-                f"{self._place(keyword)}{keyword} names the variable {spelled}, which is not set",
-                host=self.alias,
-                step="resolve",
-            )
-        return value
-
-    def unsupported(self, keyword: str, why: str) -> UnsupportedSshConfig:
-        """The error for a keyword whose value we cannot honour."""
-        return UnsupportedSshConfig(
-            f"{self._place(keyword)}paramiko cannot honour {keyword}: {why}",
-            host=self.alias,
-            step="resolve",
-        )
-
-    def _place(self, keyword: str) -> str:
-        place = self.places.get(keyword.lower())
-        return f"{place}: " if place else ""
-
-    def _tokens(self, hostname: str, unaliased: str) -> dict[str, str]:
-        """The letters; %k is the alias of the key, where there is none `unaliased`."""
-        full_name = socket.gethostname()
-        port, user = str(self.port or 22), self.first("user", self.local_user)
-        connection = f"{full_name}{hostname}{port}{user}"
-        return {
-            # A name for a socket, as ssh makes it; no secret rests on it.
-            "C": hashlib.sha1(connection.encode()).hexdigest(),
-            "h": hostname,
-            "n": self.alias,
-            "p": port,
-            "r": user,
-            "u": self.local_user,
-            "d": self.home,
-            "l": full_name,
-            "L": full_name.split(".")[0],
-            "k": self.first("hostkeyalias").lower() or unaliased,
-            "i": str(os.getuid()) if hasattr(os, "getuid") else "",
-        }
 
 
 def read_host_config(
@@ -442,30 +304,10 @@ def _words(keyword: str, rest: str, where: str) -> list[str]:
         raise InvalidSettings(f"{where}: {keyword} has no value", step="resolve")
     if keyword in _ONE_WORD and len(words) > 1:
         raise InvalidSettings(f"{where}: {keyword} has more than one value", step="resolve")
-    if keyword in FLAGS and words[0].lower() not in (*_YES, *_NO):
+    if keyword in FLAGS and words[0].lower() not in (*YES, *NO):
         raise InvalidSettings(f"{where}: {keyword} is yes or no, not {words[0]!r}", step="resolve")
-    if keyword == "port" and _as_port(words[0]) is None:
+    if keyword == "port" and as_port(words[0]) is None:
         raise InvalidSettings(f"{where}: {words[0]!r} is not a port", step="resolve")
     if keyword == "proxyjump" and re.search(r"\s", words[0]):
         raise InvalidSettings(f"{where}: ProxyJump {words[0]!r} has a space", step="resolve")
     return words
-
-
-def _as_port(text: str) -> int | None:
-    """A number or, as ssh has it, the name of a service."""
-    try:
-        number = int(text) if text.isascii() and text.isdigit() else socket.getservbyname(text)
-    except (OSError, UnicodeError):
-        return None
-    return number if 0 < number < 65536 else None
-
-
-def _as_address(name: str) -> str | None:
-    """The usual form of an IP address, so that 127.1 finds its line in known_hosts."""
-    if "%" in name:
-        return None  # its scope is part of it
-    try:
-        found = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        return None
-    return str(found[0][4][0])

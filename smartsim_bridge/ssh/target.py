@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
-from .ssh_config import HostConfig, read_host_config
+from .host_config import HostConfig
+from .ssh_config import read_host_config
 
 __all__ = ["Spelling", "Target", "read_spelling", "resolve_target"]
 

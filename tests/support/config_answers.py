@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from smartsim_bridge.ssh.host_config import HostConfig
 from smartsim_bridge.ssh.keywords import HONOURED
-from smartsim_bridge.ssh.ssh_config import HostConfig, read_host_config
+from smartsim_bridge.ssh.ssh_config import read_host_config
 
 from .users import us
 
