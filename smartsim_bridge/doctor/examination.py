@@ -99,7 +99,9 @@ class _Examination:
     # --- the way there --------------------------------------------------------------------
 
     def _go_there(self) -> None:
-        connection = self._log_in()
+        connection = None
+        with self._check("login"):
+            connection = self._log_in()
         if connection is None:
             return
         with connection:
@@ -109,7 +111,8 @@ class _Examination:
             self._ask(connection, connection)
             if self._facts is not None:
                 self.chart.add(verdicts.login_shell(self._answers.shell, heard))
-        self._come_back()
+        with self._check("background", WARN):
+            self._come_back()
 
     def _log_in(self) -> Connection | None:
         journey = Journey(self._settings.addr, self._settings.on_stage)
