@@ -240,8 +240,7 @@ class Master:
             try:
                 self._process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                self.give_up()
                 self._process.wait()
             self.output.close()
             self._listener.join(END_SECONDS)
