@@ -228,8 +228,8 @@ class ForwardingRefused(SshFailed):
 
 
 class UnsupportedSshConfig(SshFailed):
-    """paramiko cannot do what your ssh files say: take ssh="openssh", override it with keyword
-    arguments, or remove it for this host."""
+    """paramiko cannot do what your ssh files say: take ssh="openssh" where ssh is installed,
+    override it with keyword arguments, or remove it for this host."""
 
 
 class BootstrapFailed(CommandServerError):

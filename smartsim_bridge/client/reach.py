@@ -100,10 +100,11 @@ def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
 
     Raises UnsupportedSshConfig, which says the same.
     """
-    if settings.ssh != "auto" or not _has_openssh():
+    if settings.ssh != "auto":
         return ""
+    can_take = _has_openssh()
     # Where no file names a ControlPath there is no master to ask ssh for.
-    if target.control_path or glob.glob(f"{glob.escape(settings.home)}/.ssh/ssb-*"):
+    if can_take and (target.control_path or glob.glob(f"{glob.escape(settings.home)}/.ssh/ssb-*")):
         from ..ssh.openssh import live_master
 
         if live_master(_openssh_target(settings, deadline), deadline) is not None:
@@ -111,7 +112,7 @@ def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
     from ..ssh.suitability import refuse_what_paramiko_cannot
 
     refuse_what_paramiko_cannot(target)
-    if target.gssapi and _has_ticket():
+    if can_take and target.gssapi and _has_ticket():
         return "you have a Kerberos ticket"
     return ""
 

@@ -80,3 +80,13 @@ def test_without_an_ssh_there_is_no_choice(programs: Path, tmp_path: Path) -> No
     (programs / "ssh").unlink()
     write(programs / "klist", "exit 0")
     assert why(tmp_path, "GSSAPIAuthentication yes", "ControlPath ~/.ssh/cm-%C") == ""
+
+
+def test_without_an_ssh_what_paramiko_cannot_do_is_still_refused(
+    programs: Path, tmp_path: Path
+) -> None:
+    (programs / "ssh").unlink()
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+    (tmp_path / "known").write_text(f"login1 {key}\n@revoked login1 {key}\n")
+    with pytest.raises(UnsupportedSshConfig, match="@revoked"):
+        why(tmp_path, f"UserKnownHostsFile {tmp_path}/known")
