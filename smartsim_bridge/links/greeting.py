@@ -18,7 +18,7 @@ from ..errors import (
     ServerKeyMismatch,
 )
 
-__all__ = ["diagnose", "judge"]
+__all__ = ["diagnose", "judge", "unanswered"]
 
 # ZMTP 3.0, "Greeting": signature, version, mechanism (20 bytes), as-server, filler.  Only
 # its first 11 bytes are sent: a peer then tells its mechanism, whereas one that saw another
@@ -32,10 +32,7 @@ async def diagnose(endpoint: str, *, timeout: float) -> HandshakeFailed:
     try:
         reader, writer = await asyncio.wait_for(_connect(endpoint), timeout)
     except (asyncio.TimeoutError, TimeoutError):
-        return NobodyListening(
-            f"Nothing answers at {endpoint}", host=endpoint, step="connect",
-            advice="A firewall may drop the packets: use transport=\"tunnel\", or check the port.",
-        )  # fmt: skip
+        return unanswered(endpoint)
     except (OSError, ValueError, OverflowError) as refused:
         why = getattr(refused, "strerror", None) or refused  # no port at all, or none there is
         return NobodyListening(
@@ -45,6 +42,16 @@ async def diagnose(endpoint: str, *, timeout: float) -> HandshakeFailed:
         return judge(endpoint, await _listen(reader, writer, timeout))
     finally:
         writer.close()
+
+
+def unanswered(endpoint: str) -> NobodyListening:
+    """What is said of a port from which not even a refusal comes."""
+    return NobodyListening(
+        f"Nothing answers at {endpoint}",
+        host=endpoint,
+        step="connect",
+        advice='A firewall may drop the packets: use transport="tunnel", or check the port.',
+    )
 
 
 def judge(endpoint: str, said: bytes) -> HandshakeFailed:

@@ -20,12 +20,13 @@ from ..errors import (
     CommandServerError,
     HandshakeFailed,
     LinkLost,
+    NobodyListening,
     PeerMisbehaved,
 )
 from ..protocol import codec
 from ..protocol.beacon import Credentials
 from ..protocol.messages import Message
-from .greeting import diagnose
+from .greeting import diagnose, unanswered
 from .link import Link, LinkInfo, Mailbox
 from .zmq_socket import HANDSHAKE_MS, LINGER_MS, NOBLOCK, OVER, Pump, check_version, harden
 
@@ -45,6 +46,7 @@ class ZmqLink(Link):
         self.mailbox = Mailbox()
         self._pump = Pump(socket, self._arrived)
         self._watch = Pump(monitor, self._happened)
+        self.is_connected = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def send(self, message: Message) -> None:
@@ -89,7 +91,9 @@ class ZmqLink(Link):
 
     def _happened(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == zmq.EVENT_CONNECTED:
+            self.is_connected = True
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             _settle(self.opened, None)
         elif event in _REFUSED:
             _settle(self.opened, _REFUSED[event])
@@ -105,7 +109,7 @@ _REFUSED: dict[int, HandshakeFailed] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: HandshakeFailed("The handshake was broken off"),
 }
 _LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED, zmq.EVENT_CONNECT_RETRIED)
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(_REFUSED) | sum(_LOST)
+_WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(_REFUSED) | sum(_LOST)
 
 
 def _settle(future: asyncio.Future[None], fault: Exception | None) -> None:
@@ -123,13 +127,15 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
     `timeout` in seconds.  Raises NobodyListening, PeerSilent, NotCommandServer,
     PlaintextPeer, ServerKeyMismatch, ClientKeyRefused: whatever it is that answers there.
     """
-    link = ZmqLink(endpoint, *_dial(endpoint, credentials, timeout))
+    link = ZmqLink(endpoint, *_dial(endpoint, credentials))
     fault: CommandServerError
     try:
         await asyncio.wait_for(asyncio.shield(link.opened), min(timeout, HANDSHAKE_MS / 1000))
         return link
     except asyncio.TimeoutError:
-        fault = HandshakeFailed("No handshake in time")
+        # A port that drops the packets drops those of a diagnosis, too: it would only wait again.
+        is_answered = link.is_connected
+        fault = HandshakeFailed("No handshake in time") if is_answered else unanswered(endpoint)
     except HandshakeFailed as refused:
         fault = refused
     except asyncio.CancelledError:
@@ -138,16 +144,17 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
     link.cut(LinkLost("The handshake failed"))
     if isinstance(fault, ClientKeyRefused):
         raise ClientKeyRefused(fault.what, host=endpoint, step="handshake")
+    if isinstance(fault, NobodyListening):
+        raise fault
     raise await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, timeout / 2))
 
 
-def _dial(endpoint: str, credentials: Credentials, timeout: float) -> tuple[Any, Any]:
+def _dial(endpoint: str, credentials: Credentials) -> tuple[Any, Any]:
     check_version()
     socket: Any = zmq.Context.instance().socket(zmq.DEALER)
     harden(socket)
     socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.CONNECT_TIMEOUT, max(1, int(timeout * 1000)))
     socket.curve_publickey = credentials.client_key.encode()
     socket.curve_secretkey = credentials.client_secret.encode()
     socket.curve_serverkey = credentials.server_key.encode()

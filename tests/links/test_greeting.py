@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -99,6 +100,19 @@ def test_nobody_listening_has_its_error() -> None:
 def test_silent_port_has_its_error() -> None:
     with silent_port() as endpoint:
         assert type(run(fault_at(endpoint))) is PeerSilent
+
+
+def test_port_that_drops_packets_is_waited_for_once() -> None:
+    """A full queue of connections drops the next one's first packet, as a firewall does."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        with socket.create_connection(address):
+            began = time.monotonic()
+            with pytest.raises(NobodyListening, match="Nothing answers"):
+                run(connect_zmq(f"tcp://127.0.0.1:{address[1]}", OURS, timeout=1.0))
+            assert time.monotonic() - began < 1.4
 
 
 def test_web_server_has_its_error() -> None:
