@@ -10,7 +10,14 @@
     pump         bytes between a socket and a channel
 
     engine       what every connection promises
-    openssh      the same on the system's ssh ... with _target, _master, _pipe, _forward, _errors
+    openssh      the same on the system's ssh ... in openssh_*.py, see below
+    prompter     answers what that ssh asks  askpass      ... which it calls for that
+    socket_directory  where both make their unix sockets
+
+    openssh_target   whom ssh understands     openssh_errors   what it says when it gives up
+    openssh_login    how ours logs in         openssh_options  ... and what it is told
+    openssh_master   the process              openssh_control  the socket of a live one
+    openssh_pipe     one command through it   openssh_forward  one port
     prompter     answers what that ssh asks  askpass      ... which it calls for that
 
 Blocking throughout.  This is the only room that imports paramiko and sshtunnel; their

@@ -16,8 +16,10 @@ from ..errors import CommandServerError, MasterRequired, SshFailed
 from ..stages import Journey
 from .ask import Ask
 from .engine import OVER_MASTER, Completed
+from .openssh_control import Control
 from .openssh_forward import OpensshForward
-from .openssh_master import Control, Master, login_of, start_master
+from .openssh_login import login_of, start_master
+from .openssh_master import Master
 from .openssh_pipe import OpensshPipe, execute
 from .openssh_target import OpensshTarget
 

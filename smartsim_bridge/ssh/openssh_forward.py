@@ -15,9 +15,11 @@ import threading
 
 from ..deadline import Deadline
 from ..errors import CommandServerError, ForwardingRefused, NobodyListening, SshFailed
+from .openssh_control import CONTROL_SECONDS, Control
 from .openssh_errors import last_words
-from .openssh_master import CONTROL_SECONDS, Control, Noise, private_directory
+from .openssh_master import Noise
 from .openssh_pipe import OPENED
+from .socket_directory import socket_directory
 
 __all__ = ["OpensshForward"]
 
@@ -56,7 +58,7 @@ class OpensshForward:
         refused = _refusal(control, place, deadline.within(PROOF_SECONDS))
         if refused is not None:
             raise self._fault(refused, noise, before)
-        self._directory = private_directory(directory)
+        self._directory = socket_directory(directory)
         path = f"{self._directory}/t"
         self._spec = f"{path}:{place}"
         done = control.ask("forward", "-L", self._spec, deadline=deadline)

@@ -18,8 +18,8 @@ import time
 from ..deadline import Deadline
 from ..errors import SshFailed
 from .engine import Completed, Kept
+from .openssh_control import Control
 from .openssh_errors import last_words
-from .openssh_master import Control
 
 __all__ = ["OPENED", "OpensshPipe", "execute"]
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import socket
-import tempfile
 import threading
 from typing import Any
 
@@ -23,11 +21,9 @@ import sshtunnel
 from ..deadline import Deadline
 from ..errors import ForwardingRefused, NobodyListening, SshFailed
 from .pump import Pump
+from .socket_directory import socket_directory
 
 __all__ = ["Tunnel"]
-
-# sun_path holds 108 bytes on Linux and 104 elsewhere; some programs append to a name.
-SOCKET_PATH_LIMIT = 100
 
 HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
 
@@ -69,7 +65,7 @@ class Tunnel:
         self._lock = threading.Lock()
         self._is_closed = False
         _prove(transport, self._remote, via, deadline)
-        self._directory = _make_directory(directory) if HAS_UNIX_SOCKETS else None
+        self._directory = socket_directory(directory) if HAS_UNIX_SOCKETS else None
         bind = ("127.0.0.1", 0) if self._directory is None else f"{self._directory}/t"
         self._forwarder = _Forwarder(transport, self._remote, bind)
         try:
@@ -215,16 +211,6 @@ def _prove(
             step="tunnel",
         ) from error
     channel.close()
-
-
-def _make_directory(parent: str) -> str:
-    """A fresh directory of mode 0700 whose path leaves room for a socket's name."""
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    path = tempfile.mkdtemp(prefix="t-", dir=parent)
-    if len(os.fsencode(path)) + len("/t") < SOCKET_PATH_LIMIT:
-        return path
-    os.rmdir(path)
-    return tempfile.mkdtemp(prefix="ssb-", dir="/tmp")
 
 
 def _endpoint(bound: str | tuple[str, int]) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import pytest
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import ForwardingRefused, NobodyListening, SshFailed
 from smartsim_bridge.ssh.connection import SshConnection
-from smartsim_bridge.ssh.tunnel import SOCKET_PATH_LIMIT, Tunnel
+from smartsim_bridge.ssh.socket_directory import PATH_LIMIT
+from smartsim_bridge.ssh.tunnel import Tunnel
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.sshd import Sshd
 
@@ -164,20 +166,27 @@ def test_a_client_that_goes_away_ends_the_connection_on_the_far_side(
 # --- where it is --------------------------------------------------------------------------
 
 
-def test_only_the_user_can_reach_the_socket(tunnel: Tunnel, tmp_path: Path) -> None:
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """pytest's own leaves no room for the name of a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield Path(path)
+
+
+def test_only_the_user_can_reach_the_socket(tunnel: Tunnel, short_directory: Path) -> None:
     path = Path(tunnel.endpoint[len("ipc://") :])
     assert stat.S_ISSOCK(path.stat().st_mode)
-    assert path.parent.parent == tmp_path
+    assert path.parent.parent == short_directory
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_a_long_directory_is_left_for_a_short_one(
     connection: SshConnection, server: Server, tmp_path: Path
 ) -> None:
-    deep = tmp_path / ("d" * SOCKET_PATH_LIMIT)
+    deep = tmp_path / ("d" * PATH_LIMIT)
     made = forward(connection, server.port, deep)
     path = Path(made.endpoint[len("ipc://") :])
-    assert len(os.fsencode(path)) < SOCKET_PATH_LIMIT
+    assert len(os.fsencode(path)) < PATH_LIMIT
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert list(deep.iterdir()) == []
     made.close()
