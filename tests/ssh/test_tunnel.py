@@ -173,11 +173,14 @@ def short_directory() -> Iterator[Path]:
         yield Path(path)
 
 
-def test_only_the_user_can_reach_the_socket(tunnel: Tunnel, short_directory: Path) -> None:
-    path = Path(tunnel.endpoint[len("ipc://") :])
-    assert stat.S_ISSOCK(path.stat().st_mode)
-    assert path.parent.parent == short_directory
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+def test_only_the_user_can_reach_the_socket(
+    connection: SshConnection, server: Server, short_directory: Path
+) -> None:
+    with contextlib.closing(forward(connection, server.port, short_directory)) as made:
+        path = Path(made.endpoint[len("ipc://") :])
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert path.parent.parent == short_directory
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_a_long_directory_is_left_for_a_short_one(
