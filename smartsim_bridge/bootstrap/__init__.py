@@ -8,7 +8,8 @@ probe alone.
     +-- probe      one script, one marked answer
     |   +-- facts      what the answer says
     +-- plan       facts and a wish in, steps out
-    |   +-- neighbours   servers on other heads that share the home
+    |   +-- servers      which of those that run is meant
+    |   +-- neighbours   those on other heads that share the home
     +-- upload     the far half through the same connection
     |   +-- artifact   the far half as one file
     |   +-- receive    the end of it that runs on the head

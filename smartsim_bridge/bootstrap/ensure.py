@@ -18,11 +18,9 @@ from .facts import Facts
 from .host import Host
 from .launch import launch
 from .plan import (
-    Elsewhere,
     LookAgain,
     Provide,
     Start,
-    Use,
     Wish,
     in_next_directory,
     plan,
@@ -31,6 +29,7 @@ from .plan import (
 )
 from .probe import probe
 from .provision import Provision, provide
+from .servers import Elsewhere, Use
 from .shell import Shell
 from .upload import upload
 

@@ -42,6 +42,8 @@ def _arguments(step: Launch, nonce: str) -> list[str]:
         arguments += ["--addr", address]
     for name in step.known_as:
         arguments += ["--known-as", name]
+    for head in step.apart_from:
+        arguments.append(f"--apart-from={head}")
     if step.instead_of:
         arguments += ["--instead-of", step.instead_of]
     if step.site:  # not through PYTHONPATH, which every command would inherit

@@ -9,9 +9,10 @@ from ..errors import NoServer, ProbeFailed
 from ..stages import Journey
 from .facts import Facts
 from .neighbours import means_this_host
-from .plan import ELSEWHERE, Elsewhere, Use, Wish, plan
+from .plan import ELSEWHERE, Wish, plan
 from .probe import probe
 from .script import assignments
+from .servers import Elsewhere, Use
 from .shell import Shell
 
 __all__ = ["read_log"]

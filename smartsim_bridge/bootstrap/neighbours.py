@@ -15,7 +15,14 @@ from collections.abc import Iterable
 from ..protocol.beacon import Beacon
 from .facts import Facts, Neighbour
 
-__all__ = ["alias_names", "is_known_as", "is_same_name", "means_this_host", "neighbours"]
+__all__ = [
+    "alias_names",
+    "is_known_as",
+    "is_same_name",
+    "means_this_host",
+    "neighbours",
+    "seniority",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 
@@ -48,6 +55,14 @@ def means_this_host(names: Iterable[str], facts: Facts) -> bool:
 def is_known_as(beacon: Beacon, names: Iterable[str]) -> bool:
     """Whether one of `names` has led somebody to this server, and so may lead there again."""
     return any(is_same_name(name, known) for name in names for known in beacon.known_as)
+
+
+def seniority(beacon: Beacon) -> tuple[float, str]:
+    """The older server is less; no two are equal, so everybody puts them in one order.
+
+    Each clock is its own head's.  It does not matter whose is right: all read the same figures.
+    """
+    return beacon.started, beacon.host
 
 
 def is_same_name(one: str, other: str) -> bool:

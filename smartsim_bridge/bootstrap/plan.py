@@ -1,10 +1,7 @@
 """Decides what to do on a head: facts and a wish in, a frozen plan out.
 
 Pure: no host is asked, no clock is read, so every branch can be tried in memory.
-`ensure` carries the plan out.  A beacon counts only if host, boot, user, process and the
-start time of the process all match; every other one is a leftover: passed over, never
-trusted, and its process never touched.  Where the target is an alias of several heads, a
-server on another of them counts after one that is here.
+`ensure` carries the plan out.  Which of several servers is meant is told by `servers`.
 """
 
 from __future__ import annotations
@@ -14,20 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 from ..errors import NoServer, NoUsablePython
-from ..protocol.beacon import Beacon, Credentials
-from .facts import BeaconFound, Facts, PythonFound
-from .neighbours import alias_names, is_known_as, means_this_host, neighbours
+from .facts import Facts, PythonFound
+from .neighbours import alias_names, neighbours
+from .servers import Elsewhere, Use, choose, live_here, out_of_reach, servers_elsewhere
 from .wheel_tags import tags_for
 
 __all__ = [
-    "Elsewhere",
     "Launch",
     "LookAgain",
     "Plan",
     "Provide",
     "Start",
     "Upload",
-    "Use",
     "Wish",
     "in_next_directory",
     "listen_addresses",
@@ -57,21 +52,6 @@ class Wish:
     names: tuple[str, ...] = ()  # of the target; none: it can be no other host than this one
     sought: tuple[str, int] | None = None  # host and pid of the server that a session is with
     alone: bool = False  # no other head can be reached from this one
-
-
-@dataclass(frozen=True)
-class Use:
-    """A server runs; `credentials` is None where its keys are not to be had."""
-
-    beacon: Beacon
-    credentials: Credentials | None
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Servers run on other heads that the target may mean as well, the best first."""
-
-    servers: tuple[Use, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +91,7 @@ class Launch:
     state_dir: str
     instead_of: str = ""  # the state directory that could not be written
     known_as: tuple[str, ...] = ()  # further names of this host
+    apart_from: tuple[str, ...] = ()  # heads that would have had one, but were out of reach
     site: str = ""
 
 
@@ -131,81 +112,16 @@ Plan = Union[Use, Elsewhere, LookAgain, Start]
 def plan(facts: Facts, wish: Wish) -> Plan:
     """What to do.  Raises NoServer where none runs and none may be started, NoUsablePython
     where none can be."""
-    live, leftovers = _sort(facts, wish)
-    others = _others(facts, wish)
-    # Commands belong to one server: another one knows nothing of them.
-    mine = [use for use in others if (use.beacon.host, use.beacon.pid) == wish.sought]
-    if not mine and live is not None:
-        return live
-    choice = mine or [use for use in others if is_known_as(use.beacon, wish.names)]
-    if choice:
-        return Elsewhere(tuple(choice))
+    live, leftovers = live_here(facts)
+    others = [] if wish.alone else servers_elsewhere(facts, wish.names, wish.port)
+    chosen = choose(live, others, wish.names, wish.sought)
+    if chosen is not None:
+        return chosen
     if not wish.autostart:
         raise _no_server(facts, wish, leftovers)
     if not facts.searched:
         return LookAgain()
     return _start(facts, wish, _choose_python(facts, wish))
-
-
-# --- servers that are there ---------------------------------------------------------------
-
-
-def _others(facts: Facts, wish: Wish) -> list[Use]:
-    """On other hosts, where the user did not name this one."""
-    if wish.alone or not wish.names or means_this_host(wish.names, facts):
-        return []
-    return [
-        Use(beacon, _credentials(beacon, found.key_text))
-        for beacon, found in neighbours(facts)
-        if not wish.port or wish.port in beacon.ports
-    ]
-
-
-def _sort(facts: Facts, wish: Wish) -> tuple[Use | None, list[str]]:
-    """The newest live server, and why each other beacon is none."""
-    live: list[Use] = []
-    leftovers: list[str] = []
-    for found in facts.beacons:
-        try:
-            beacon = Beacon.from_json(found.text)
-        except ValueError as wrong:
-            leftovers.append(f"{found.path}: not a beacon ({wrong})")
-            continue
-        fault = _fault(beacon, found, facts)
-        if fault:
-            leftovers.append(f"{found.path}: {fault}")
-        else:
-            live.append(Use(beacon, _credentials(beacon, found.key_text)))
-    return max(live, key=lambda use: use.beacon.started, default=None), leftovers
-
-
-def _fault(beacon: Beacon, found: BeaconFound, facts: Facts) -> str:
-    """Why this beacon leads to no server of ours; empty where it does."""
-    if beacon.host != facts.host:
-        return f"of another host, {beacon.host}"
-    if beacon.uid != facts.uid:
-        return f"of another user, uid {beacon.uid}"
-    if beacon.boot_id != facts.boot_id:
-        return "from before the last reboot"
-    if not found.alive:
-        return f"process {beacon.pid} has ended"
-    # Without /proc nobody knows a start time; then neither did the server.
-    if beacon.pid_start != (found.start or 0):
-        return f"pid {beacon.pid} belongs to another process now"
-    is_in_place = found.path.startswith(f"{facts.state_dir}/") or not facts.state_writable
-    if not is_in_place and beacon.instead_of != facts.state_dir:
-        return "serves another state directory"
-    return ""
-
-
-def _credentials(beacon: Beacon, key_text: str) -> Credentials | None:
-    """None for keys that are missing, broken or of another server: without them the unix
-    socket still serves."""
-    try:
-        credentials = Credentials.from_json(key_text)
-    except ValueError:
-        return None
-    return credentials if credentials.server_key == beacon.server_key else None
 
 
 def _no_server(facts: Facts, wish: Wish, leftovers: list[str]) -> NoServer:
@@ -278,6 +194,7 @@ def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
         state_dir=places[0],
         instead_of=_instead_of(places[0], facts),
         known_as=alias_names(wish.names, facts.host),
+        apart_from=out_of_reach(facts, wish.names) if wish.alone else (),
         site=python.site,
     )
     upload = None if is_there else Upload(python.path, wish.artifact, places)

@@ -16,9 +16,10 @@ from ..stages import Journey
 from .artifact import Artifact, build
 from .facts import Facts
 from .host import Host
-from .plan import ELSEWHERE, Elsewhere, Plan, Provide, Upload, Use, Wish, plan
+from .plan import ELSEWHERE, Plan, Provide, Upload, Wish, plan
 from .probe import probe
 from .provision import Provision, provide
+from .servers import Elsewhere, Use
 from .shell import Shell
 from .upload import upload
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..bootstrap.neighbours import neighbours
+from ..bootstrap.neighbours import seniority
+from ..bootstrap.servers import servers_anywhere
 from ..deadline import Deadline
 from ..errors import (
     BootstrapFailed,
@@ -169,9 +170,7 @@ class _Climber:
     # --- without SSH
 
     async def _without_ssh(self) -> Held | None:
-        self._seen = list(sightings(self._settings.state_directory))
-        # Commands belong to one server: after a lost link no other will do as well.
-        self._seen.sort(key=lambda one: (one.beacon.host, one.beacon.pid) != self._sought)
+        self._seen = sorted(sightings(self._settings.state_directory), key=self._rank)
         if self.attempts.wants("local"):
             held = await self._local()
             if held is not None:
@@ -179,6 +178,15 @@ class _Climber:
         if self.attempts.wants("direct"):
             return await self._direct(self._seen)
         return None
+
+    def _rank(self, one: Sighting) -> tuple[bool, bool, tuple[float, str]]:
+        """Less is better.  Commands belong to one server: after a lost link that one is first.
+
+        Then it is the order in which a login through an alias chooses, see bootstrap.servers.
+        """
+        beacon = one.beacon
+        is_another = (beacon.host, beacon.pid) != self._sought
+        return is_another, not one.is_fresh, seniority(beacon)
 
     async def _local(self) -> Held | None:
         if not self._place.is_here:
@@ -358,7 +366,7 @@ class _Climber:
         """Servers on other heads, by their beacons: whether they answer has not been tried."""
         beacons = [one.beacon for one in self._seen if one.is_fresh or one.is_alive_here]
         if self._found is not None:
-            beacons += [beacon for beacon, _ in neighbours(self._found.facts)]
+            beacons += servers_anywhere(self._found.facts)
         hosts = {one.host: f"{one.host}, pid {one.pid}, version {one.version}" for one in beacons}
         hosts.pop(talk.welcome.host, None)
         return tuple(hosts[host] for host in sorted(hosts))

@@ -19,9 +19,10 @@ from .. import __version__
 from ..bootstrap.facts import Facts
 from ..bootstrap.host import Host
 from ..bootstrap.neighbours import neighbours
-from ..bootstrap.plan import OLDEST_PYTHON, Elsewhere, Use, Wish, plan
+from ..bootstrap.plan import OLDEST_PYTHON, Wish, plan
 from ..bootstrap.probe import probe
 from ..bootstrap.script import COMMAND, SPARE_LINES, assignments
+from ..bootstrap.servers import Elsewhere, Use
 from ..bootstrap.shell import Shell
 from ..client.place import Place
 from ..client.reach import open_connection, this_host

@@ -68,6 +68,7 @@ class Beacon:
     log: str = ""
     started: float = 0.0  # seconds since the epoch, the head's clock
     known_as: tuple[str, ...] = ()  # other names of `host`: the alias that led its starter there
+    apart_from: tuple[str, ...] = ()  # heads with a server like this, out of reach when it started
     instead_of: str = ""  # the state directory that could not be written, where state_dir is not it
 
     def to_json(self) -> str:

@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--detach", action="store_true", help="run in the background")
     serve.add_argument("--nonce", default="", help="marks the ready line")
     serve.add_argument(
+        "--apart-from", action="append", metavar="HEAD", help="whose server is out of reach"
+    )
+    serve.add_argument(
         "--instead-of", default="", metavar="DIR", help="the state directory that takes nothing"
     )
     # What a server says to the program that it becomes; of no use to anybody else.
@@ -269,6 +272,7 @@ def _make(arguments: argparse.Namespace) -> Server:
         max_rate=arguments.max_rate,
         nice=arguments.nice,
         known_as=tuple(dict.fromkeys(arguments.known_as or ())),
+        apart_from=tuple(arguments.apart_from or ()),
         instead_of=arguments.instead_of,
         site=arguments.site,
     )

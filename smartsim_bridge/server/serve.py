@@ -76,7 +76,8 @@ class ServerOptions:
     max_clients: int = MAX_LINKS
     max_rate: float = MAX_RATE  # starts per second
     nice: int = 5
-    known_as: tuple[str, ...] = ()  # for the beacon, as is the next
+    known_as: tuple[str, ...] = ()  # for the beacon, as are the next two
+    apart_from: tuple[str, ...] = ()
     instead_of: str = ""
     site: str = ""  # where pyzmq is imported from, where the Python has none
 
@@ -129,6 +130,7 @@ class Server:
             addresses=tuple(options.addresses),
             allow=tuple(options.allow),
             known_as=tuple(options.known_as),
+            apart_from=tuple(options.apart_from),
         )
         return cls(options, Places(**past.server["places"]), environ, past)
 
@@ -272,6 +274,7 @@ class Server:
             log=self.log_path,
             started=self._started,
             known_as=self._options.known_as,
+            apart_from=self._options.apart_from,
             instead_of=self._options.instead_of,
         )
 

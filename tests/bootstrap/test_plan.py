@@ -8,18 +8,17 @@ import pytest
 
 from smartsim_bridge.bootstrap.facts import Build, Neighbour, PythonFound
 from smartsim_bridge.bootstrap.plan import (
-    Elsewhere,
     Launch,
     LookAgain,
     Provide,
     Start,
     Upload,
-    Use,
     in_next_directory,
     listen_addresses,
     plan,
     stored_at,
 )
+from smartsim_bridge.bootstrap.servers import Elsewhere, Use
 from smartsim_bridge.errors import NoServer, NoUsablePython
 from smartsim_bridge.protocol.beacon import Beacon
 from tests.bootstrap.samples import BEACON, CREDENTIALS, FACTS, WISH, found
@@ -257,9 +256,9 @@ def test_an_alias_means_a_server_on_another_head_as_well() -> None:
     assert plan(facts, replace(ALIAS, autostart=False)) == Elsewhere((Use(OTHER, CREDENTIALS),))
 
 
-def test_of_several_the_one_with_the_youngest_heartbeat_comes_first() -> None:
-    third = replace(OTHER, host="login4", started=1e9)
-    facts = replace(FACTS, neighbours=(neighbour(), neighbour(third)))
+def test_of_several_the_oldest_comes_first() -> None:
+    third = replace(OTHER, host="login4", started=OTHER.started + 1)
+    facts = replace(FACTS, neighbours=(neighbour(third), neighbour()))
 
     decided = plan(facts, ALIAS)
 
@@ -267,10 +266,37 @@ def test_of_several_the_one_with_the_youngest_heartbeat_comes_first() -> None:
     assert [use.beacon.host for use in decided.servers] == ["login3", "login4"]
 
 
-def test_a_server_on_the_head_that_we_came_to_is_used_before_all_others() -> None:
-    facts = replace(FACTS, beacons=(found(),), neighbours=(neighbour(),))
+@pytest.mark.parametrize("later", [0.0, 0.5], ids=["at the same moment", "half a second later"])
+def test_where_two_clients_started_one_each_all_choose_the_same(later: float) -> None:
+    """Wherever the login ends."""
+    first = replace(BEACON, known_as=("login",))
+    second = replace(OTHER, started=first.started + later)
+    there = replace(FACTS, host="login3", beacons=(found(second),), neighbours=(neighbour(first),))
+    here = replace(FACTS, beacons=(found(first),), neighbours=(neighbour(second),))
+
+    assert plan(here, ALIAS) == Use(first, CREDENTIALS)
+    assert plan(there, ALIAS) == Elsewhere((Use(first, CREDENTIALS),))
+    # Out of reach after all, the other one serves.
+    assert plan(there, replace(ALIAS, alone=True)) == Use(second, CREDENTIALS)
+    # A session stays with the one that has its commands.
+    assert plan(there, replace(ALIAS, sought=("login3", second.pid))) == Use(second, CREDENTIALS)
+
+
+def test_a_server_that_was_started_by_the_name_of_this_head_is_used_here() -> None:
+    facts = replace(FACTS, beacons=(found(),), neighbours=(neighbour(replace(OTHER, started=1.0)),))
 
     assert plan(facts, ALIAS) == Use(BEACON, CREDENTIALS)
+
+
+def test_who_was_out_of_reach_when_this_one_started_is_not_tried_again() -> None:
+    older = replace(OTHER, started=1.0)
+    facts = replace(FACTS, neighbours=(neighbour(older),))
+    started = plan(facts, replace(ALIAS, alone=True))
+    assert isinstance(started, Start)
+    assert started.launch.apart_from == ("login3",)
+
+    apart = replace(BEACON, known_as=("login",), apart_from=started.launch.apart_from)
+    assert plan(replace(facts, beacons=(found(apart),)), ALIAS) == Use(apart, CREDENTIALS)
 
 
 @pytest.mark.parametrize(

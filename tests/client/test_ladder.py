@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,29 @@ def test_where_none_runs_here_a_server_on_another_head_is_named(
 
     os.utime(servers / "a.json", (1000, 1000))
     assert "login3" not in fault_of().what
+
+
+def test_of_several_servers_the_oldest_with_a_young_heartbeat_is_tried_first(
+    near_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order in which every login chooses, so that all clients of an alias meet."""
+    servers = near_home / "state" / "servers"
+    servers.mkdir(parents=True)
+    for port, started, touched in ((1, 3.0, None), (2, 2.0, None), (3, 1.0, 1000.0)):
+        one = beacon(
+            host=socket.gethostname(), endpoints=(f"tcp://127.0.0.1:{port}",), started=started
+        )
+        path = servers / f"{port}.json"
+        path.write_text(one.to_json(), encoding="utf-8")
+        path.with_suffix(".key").write_text(credentials().to_json(), encoding="utf-8")
+        if touched is not None:
+            os.utime(path, (touched, touched))
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(near_home / "state"))
+
+    fault = fault_of(addr=socket.gethostname(), transport="direct")
+    assert isinstance(fault, errors.NoRungHeld)
+    ports = [re.findall(r"127\.0\.0\.1:(\d)", reason) for _, reason in fault.reasons]
+    assert [found[0] for found in ports] == ["2", "1", "3"]
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,32 @@ def test_a_head_that_is_named_gets_a_server_of_its_own(cluster: Cluster) -> None
         assert outcome.status["server_host"] == name
 
 
+def test_after_two_first_connects_at_once_all_choose_the_older_server(cluster: Cluster) -> None:
+    """Neither has seen the other's beacon."""
+    laptop = cluster.near("laptop", "alice")
+    first = start_through_the_alias(cluster, "login1")
+    place = cluster.host("login1").path("/home/alice/.local/state/smartsim-bridge/servers")
+    (beacon,) = place.glob("*.json")
+    hidden = beacon.rename(beacon.with_suffix(".hidden"))
+    assert start_through_the_alias(cluster, "login3")["others"] == []
+    hidden.rename(beacon)
+
+    for outcome in of_both_landings(cluster, run=[["hostname"]]).values():
+        assert outcome.status is not None
+        assert outcome.status["server_pid"] == first["server_pid"]
+        assert outcome.completed[0]["stdout"] == "login1\n"
+        assert [one.partition(",")[0] for one in outcome.status["others"]] == ["login3"]
+    # So it is on a compute node, which logs in nowhere.
+    cluster.firewall.open()
+    near = cluster.near("compute1", "alice").connect(addr="login", transport="direct")
+    assert near.status is not None
+    assert near.status["server_pid"] == first["server_pid"]
+    # Each is ended in its turn.
+    for head in HEADS:
+        stopped = laptop.cli("stop", "--addr", "login")
+        assert f"server on {head}" in stopped.stdout, stopped.stderr
+
+
 def test_heads_that_cannot_reach_each_other_are_told_apart(cluster: Cluster) -> None:
     status = start_through_the_alias(cluster, "login1")
     cluster.firewall.cut("login1", "login3")
@@ -170,6 +196,12 @@ def test_heads_that_cannot_reach_each_other_are_told_apart(cluster: Cluster) -> 
     assert started["started"]
     assert started["server_host"] == "login3"
     assert [one.partition(",")[0] for one in started["others"]] == ["login1"]
+
+    # From then on no time is lost with trying.
+    stayed = of_both_landings(cluster)["login3"].status
+    assert stayed is not None
+    assert stayed["server_host"] == "login3"
+    assert not [rung for rung in stayed["rungs"] if "login1" in rung["reason"]]
 
 
 def test_a_crashed_head_costs_seconds_until_its_heartbeat_is_old(cluster: Cluster) -> None:
