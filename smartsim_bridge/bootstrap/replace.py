@@ -49,7 +49,8 @@ def deliver(
     """Sends the far half to the state directory of `server` (host, pid), if it is not there.
 
     An alias may have led to another head than the server's: what is stored there is read here,
-    for the directory that told us of it is shared.
+    for the directory that told us of it is shared.  Not so pyzmq, which has to fit the Python of
+    the server's own head.
 
     Raises NoServer where that one is not to be found on `host`, ProbeFailed, UploadFailed,
     ProvisionFailed where nothing but pyzmq would have come of it, and what `host.open_stdio`
@@ -70,8 +71,9 @@ def deliver(
         runs = python or beacon.python
         path, site = errand.far_half(facts, beacon.python, tuple(places)), ""
         lacks_zmq = not beacon.zmq or runs != beacon.python
-        if provision is not None and lacks_zmq and isinstance(found, Use):
+        if provision is not None and lacks_zmq:
             try:
+                _check_head(beacon, facts, wish.spelled)
                 site = errand.site(runs, path, tuple(places), provision)
             except ProvisionFailed:
                 if provision.is_vital or beacon.version == __version__:
@@ -91,6 +93,16 @@ def _sought(found: Plan, server: tuple[str, int], spelled: str) -> Beacon:
             step="replace",
         )
     return beacon
+
+
+def _check_head(beacon: Beacon, facts: Facts, spelled: str) -> None:
+    if beacon.host != facts.host:
+        raise ProvisionFailed(
+            f"The login ended at {facts.host}, and pyzmq is to fit the Python of {beacon.host}",
+            host=spelled,
+            step="provision",
+            advice=f'Name the head of your server, addr="{beacon.host}".',
+        )
 
 
 @dataclass(frozen=True)

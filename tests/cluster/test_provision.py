@@ -14,6 +14,7 @@ from tests.support.head_python import HeadPython
 from tests.support.wheels import Links, find_links
 
 from .cluster import Cluster
+from .test_heads import start_through_the_alias
 
 pytestmark = pytest.mark.cluster
 
@@ -104,3 +105,16 @@ def test_a_server_that_runs_without_gets_it_from_the_command_line(
     assert before.status is not None
     assert after.status is not None
     assert after.status["server_pid"] == before.status["server_pid"]
+
+
+def test_from_another_head_it_is_not_brought_and_the_right_one_is_named(cluster: Cluster) -> None:
+    """What fits a Python of login1 need not fit one of login3."""
+    before = start_through_the_alias(cluster, "login3")
+    alice = cluster.near("laptop", "alice")
+    done = alice.cli("start", "--replace", "--provision", "--addr", "login")
+    assert done.returncode == 255, done.stderr
+    assert "login ended at login1" in done.stderr
+    assert 'addr="login3"' in done.stderr
+    after = alice.connect(addr="login3").status
+    assert after is not None
+    assert after["server_pid"] == before["server_pid"]
