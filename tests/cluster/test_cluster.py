@@ -104,7 +104,7 @@ def test_the_firewall_drops_rejects_or_opens(cluster: Cluster) -> None:
     assert call(cluster, "compute1") == "hello"
     assert call(cluster, "laptop") == "TimeoutError"
     server.kill()
-    server.communicate()
+    server.communicate(timeout=30)
 
 
 def call(cluster: Cluster, host: str) -> str:
@@ -127,7 +127,7 @@ def test_a_cut_link_stops_what_is_open_until_it_heals(cluster: Cluster) -> None:
     talk.stdin.flush()
     cluster.firewall.heal()
     assert talk.stdout.readline() == "after\n"
-    talk.communicate()
+    talk.communicate(timeout=30)
 
 
 def test_the_remote_host_gets_in_by_the_gateway_only(cluster: Cluster) -> None:
@@ -237,7 +237,7 @@ def test_a_port_takes_one_session_per_connection(cluster: Cluster) -> None:
     assert master.stdout.readline() == "ready\n"
     refused = log_in(cluster, "alice", "hostname", options=(*shared, "-oControlMaster=no"))
     assert "refused" in refused.stderr
-    master.communicate()
+    master.communicate(timeout=30)
 
 
 # --- hosts ------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_a_reboot_ends_processes_and_changes_the_boot_id(cluster: Cluster) -> No
     former = boot_id(host)
     host.reboot()
     assert process.wait(10) != 0
-    process.communicate()
+    process.communicate(timeout=30)
     assert boot_id(host) != former
     assert "kept" in log_in(cluster, "alice", "ls", host="login3").stdout
 
@@ -320,7 +320,7 @@ def test_a_reset_leaves_no_trace(cluster: Cluster) -> None:
     assert login1.sshd_log() != ""
     cluster.reset()
     assert process.wait(10) != 0
-    process.communicate()
+    process.communicate(timeout=30)
     assert "kept" not in login1.run("ls", "-R", "/home/alice", "/tmp", "/dev/shm").stdout
     assert login1.sshd_log() == ""
     wait_until(lambda: not login1.run("squeue", "-h", "-t", "R,PD").stdout, 10)
@@ -345,7 +345,7 @@ def test_a_second_cluster_dies_with_its_process_and_leaves_nothing(cluster: Clus
     assert len(hosts) == 2
     assert log_in(cluster, "alice", "hostname").stdout == "login1\n"  # ours is another
     other.send_signal(signal.SIGKILL)
-    other.communicate()
+    other.communicate(timeout=30)
     wait_until(lambda: not any(host.exists() for host in hosts), 5)
     assert traces() == before
 

@@ -315,5 +315,5 @@ def test_a_session_waits_for_the_server_that_has_its_commands(cluster: Cluster) 
         assert said.split() == ["done", "0", "True", str(status["server_pid"])]
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=30)
     assert everywhere(cluster) == [status["server_pid"]]

@@ -211,4 +211,4 @@ def test_an_outage_costs_one_connection_until_the_user_wants_another(cluster: Cl
         assert program.wait(20) == 0
     finally:
         program.kill()
-        program.communicate()
+        program.communicate(timeout=30)
