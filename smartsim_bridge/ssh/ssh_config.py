@@ -159,7 +159,9 @@ class _Reader:
                 raise InvalidSettings(f"{where}: no ~ in the system's file", step="resolve")
             whole = os.path.join(file.include_base, self._config.expand_home(pattern))
             for path in sorted(glob.glob(whole)):
-                self._read_file(replace(file, path=path), depth + 1, is_wanted=is_wanted)
+                # As ssh: a named file is taken as it is, and what it includes is not.
+                included = replace(file, path=path, is_checked=True)
+                self._read_file(included, depth + 1, is_wanted=is_wanted)
 
     def _keep(self, keyword: str, rest: str, where: str, *, is_active: bool) -> None:
         keyword = ALIASES.get(keyword, keyword)

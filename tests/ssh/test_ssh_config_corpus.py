@@ -221,7 +221,7 @@ INCLUDES = {
     "several in a line": {"config": "Include {0}/a {0}/none {0}/b", "a": "Port 1", "b": "User u"},
     "in quotes": {"config": 'Include "{0}/a b"', "a b": "Port 1"},
     "broken below others": {"config": "Host x\n Include {0}/a", "a": "Port many"},
-    "open to the group": {"config": "Include {0}/open", "open": "Port 1"},
+    "open to all": {"config": "Include {0}/open", "open": "Port 1"},
     "open below others": {"config": "Host x\n Include {0}/open", "open": "Port 1"},
     "round and round": {"config": "Include {0}/.ssh/config"},
     "a directory": {"config": "Include {0}/d\nPort 2", "d/x": "Port 1"},
@@ -238,7 +238,7 @@ def test_includes_are_those_of_ssh(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content + "\n")
-        path.chmod(0o664 if name == "open" else 0o644)
+        path.chmod(0o666 if name == "open" else 0o644)
     theirs = said_by_ssh(write_config(tmp_path, text))
     if theirs is None:
         with pytest.raises((InvalidSettings, UnsupportedSshConfig)):
@@ -407,6 +407,16 @@ def test_nor_a_file_that_it_includes(tmp_path: Path) -> None:
     more.chmod(0o664)
     with pytest.raises(InvalidSettings, match=r"\.ssh/more"):
         resolve_target("h", local_user=ME, home=str(tmp_path))
+
+
+def test_nor_one_that_a_named_file_includes(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    path = write_config(tmp_path, f"Include {more}")
+    more.write_text("Port 23\n")
+    more.chmod(0o666)
+    assert said_by_ssh(path) is None
+    with pytest.raises(InvalidSettings, match="chmod go-w"):
+        resolve_target("h", ssh_config=str(path), local_user=ME, home=str(tmp_path))
 
 
 def test_nor_belong_to_somebody_else(tmp_path: Path) -> None:
