@@ -14,7 +14,7 @@ import stat
 import subprocess
 
 from ..deadline import Deadline
-from .openssh_target import OpensshTarget, client_environment
+from .openssh_target import OpensshTarget, as_control_path, client_environment
 
 __all__ = ["Control"]
 
@@ -34,7 +34,16 @@ class Control:
         """An ssh that goes through the master, or nowhere."""
         quiet = ("ControlMaster=no", "BatchMode=yes", "ProxyCommand=false")
         settings = [word for setting in quiet for word in ("-o", setting)]
-        head = [self._program, "-F", "/dev/null", "-S", self.path, *settings, "-T", *options]
+        head = [
+            self._program,
+            "-F",
+            "/dev/null",
+            "-S",
+            as_control_path(self.path),
+            *settings,
+            "-T",
+            *options,
+        ]
         return [*head, "--", self._host, *words]
 
     @property
@@ -62,10 +71,12 @@ class Control:
     def is_live(self, deadline: Deadline) -> bool:
         """Whether a master of this user listens there."""
         try:
-            place = os.stat(self.path)
+            # A link of somebody else's could lead to a master of ours for another host.
+            owners = {os.lstat(self.path).st_uid, os.stat(self.path).st_uid}
+            is_socket = stat.S_ISSOCK(os.stat(self.path).st_mode)
         except OSError:
             return False
-        if not stat.S_ISSOCK(place.st_mode) or place.st_uid != os.getuid():
+        if not is_socket or owners != {os.getuid()}:
             return False
         done = self.ask("check", deadline=deadline)
         return done is not None and done.returncode == 0

@@ -14,11 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..deadline import Deadline
-from ..errors import InvalidSettings, SshFailed, UnsupportedSshConfig
+from ..errors import SshFailed, UnsupportedSshConfig
 from .ask import printable
-from .target import read_spelling
+from .target import checked_port, checked_user, identity_path, read_spelling
 
-__all__ = ["OpensshTarget", "client_environment", "find_ssh", "resolve_openssh_target"]
+__all__ = [
+    "OpensshTarget",
+    "as_control_path",
+    "client_environment",
+    "find_ssh",
+    "resolve_openssh_target",
+]
 
 # Milliseconds as a rule; a `Match exec` of the user's may take its time.
 RESOLVE_SECONDS = 10.0
@@ -61,7 +67,7 @@ class OpensshTarget:
     @property
     def master_command(self) -> str:
         """What a person types to log in once, for everybody who uses the same master."""
-        path = ("-o", f"ControlPath={self.suggested}") if self.suggested else ()
+        path = ("-S", self.suggested) if self.suggested else ()
         return shlex.join(["ssh", "-fNM", *path, *self.options, "--", self.alias])
 
 
@@ -90,12 +96,18 @@ def resolve_openssh_target(
     typed = read_spelling(spelled)
     user = typed.user if user is None else user
     port = typed.port if ssh_port is None else ssh_port
-    options = _options(user, port, ssh_config, _identity(identity, home), jump)
+    options = _options(
+        None if user is None else checked_user(user),
+        None if port is None else checked_port(str(port)),
+        ssh_config,
+        None if identity is None else identity_path(identity, home),
+        None if jump is None else _checked_jump(jump),
+    )
     keywords = _ask_ssh([program, *options, "--", typed.host], typed.host, deadline)
     control_path, suggested = keywords.get("controlpath", "none"), ""
     if control_path == "none":
-        suggested = f"{home}/{SUGGESTED_CONTROL_PATH}"
-        named = ["-o", f"ControlPath={suggested}", *options, "--", typed.host]
+        suggested = f"{as_control_path(home)}/{SUGGESTED_CONTROL_PATH}"
+        named = ["-S", suggested, *options, "--", typed.host]
         control_path = _ask_ssh([program, *named], typed.host, deadline)["controlpath"]
     return OpensshTarget(
         spelled=spelled,
@@ -111,6 +123,11 @@ def resolve_openssh_target(
         suggested=suggested,
         keywords=keywords,
     )
+
+
+def as_control_path(path: str) -> str:
+    """For -S, which replaces tokens in what it is given."""
+    return path.replace("%", "%%")
 
 
 def client_environment() -> dict[str, str]:
@@ -143,13 +160,15 @@ def _options(
     ]
 
 
-def _identity(identity: str | None, home: str) -> str | None:
-    if identity is None:
-        return None
-    path = os.path.join(home, identity[2:]) if identity.startswith("~/") else identity
-    if not os.path.isfile(path):
-        raise InvalidSettings(f"the identity {identity!r} is not a file", step="resolve")
-    return path
+def _checked_jump(jump: str) -> str:
+    """ssh makes a line for a shell of it, and not every version looks at it before."""
+    if jump.strip().lower() in ("", "none"):
+        return "none"
+    for hop in jump.split(","):
+        typed = read_spelling(hop)
+        if typed.user is not None:
+            checked_user(typed.user)
+    return jump
 
 
 def _ask_ssh(command: Sequence[str], host: str, deadline: Deadline) -> dict[str, str]:
@@ -174,4 +193,7 @@ def _ask_ssh(command: Sequence[str], host: str, deadline: Deadline) -> dict[str,
             advice="Mend what it names; the same `ssh` by hand says it too.",
         )
     lines = (line.partition(" ") for line in done.stdout.splitlines())
-    return {keyword.lower(): value for keyword, _, value in reversed(list(lines))}
+    said = {keyword.lower(): value for keyword, _, value in reversed(list(lines))}
+    if not {"hostname", "port", "user"} <= said.keys():
+        raise UnsupportedSshConfig(f"{command[0]} does not speak as OpenSSH", step="resolve")
+    return said

@@ -17,7 +17,15 @@ from ..errors import InvalidSettings, UnsupportedSshConfig
 from .host_config import HostConfig
 from .ssh_config import read_host_config
 
-__all__ = ["Spelling", "Target", "read_spelling", "resolve_target"]
+__all__ = [
+    "Spelling",
+    "Target",
+    "checked_port",
+    "checked_user",
+    "identity_path",
+    "read_spelling",
+    "resolve_target",
+]
 
 SSH_PORT = 22
 
@@ -35,6 +43,9 @@ ALGORITHM_LISTS = (
     "MACs",
     "PubkeyAcceptedAlgorithms",
 )
+
+# Empty, an option, or more than a name to a shell.
+_NO_USER = re.compile(r"""^$|^-|[\s\x00-\x1f\x7f'`";&<>|(){}]|\\$""")
 
 # A chain of jump hosts this long is a config that names itself.
 MAX_HOPS = 8
@@ -206,7 +217,7 @@ def read_spelling(spelled: str) -> Spelling:
         raise _malformed(spelled, "an IPv6 address with a port goes into brackets: [::1]:22")
     if found["v6"] is not None and not _is_ipv6(found["v6"]):
         raise _malformed(spelled, "only an IPv6 address goes into brackets")
-    port = None if found["port"] is None else _to_port(found["port"], spelled)
+    port = None if found["port"] is None else checked_port(found["port"], spelled)
     host = found["host"] if found["v6"] is None else found["v6"]
     return Spelling(_checked_host(host, spelled), user or None, port)
 
@@ -218,6 +229,16 @@ def _checked_host(host: str, spelled: str) -> str:
     return host
 
 
+def checked_user(user: str) -> str:
+    """The name as it was given, where it may stand in a ProxyCommand.  Raises InvalidSettings.
+
+    As ssh since 9.6, where somebody typed it: a `%r` puts it into a line for a shell.
+    """
+    if _NO_USER.search(user):
+        raise InvalidSettings(f"{user!r} is not a user name", step="resolve")
+    return user
+
+
 def _is_ipv6(text: str) -> bool:
     try:
         return isinstance(ipaddress.ip_address(text.partition("%")[0]), ipaddress.IPv6Address)
@@ -225,7 +246,8 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def _to_port(text: str, spelled: str | None = None) -> int:
+def checked_port(text: str, spelled: str | None = None) -> int:
+    """The number.  Raises InvalidSettings, which names what was `spelled`."""
     if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
     raise _malformed(spelled if spelled is not None else text, f"{text!r} is not a port number")
@@ -250,11 +272,9 @@ def _malformed(spelled: str, why: str) -> InvalidSettings:
 
 def _given(user: str | None, port: int | None, jump: str | None) -> dict[str, str]:
     """What the caller said, in the words of ssh_config, so that nothing there overrides it."""
-    if user is not None and (user.startswith("-") or re.search(r"[\s\x00-\x1f]", user)):
-        raise InvalidSettings(f"{user!r} is not a user name", step="resolve")
-    given = {} if user is None else {"user": user}
+    given = {} if user is None else {"user": checked_user(user)}
     if port is not None:
-        given["port"] = str(_to_port(str(port)))
+        given["port"] = str(checked_port(str(port)))
     if jump is not None:
         given["proxyjump"] = jump
     return given
@@ -269,13 +289,18 @@ def _host_key_name(config: HostConfig, hostname: str, port: int) -> str:
 
 def _identities(config: HostConfig, identity: str | None, home: str) -> tuple[str, ...]:
     if identity is not None:
-        path = os.path.join(home, identity[2:]) if identity.startswith("~/") else identity
-        if not os.path.isfile(path):
-            raise InvalidSettings(f"the identity {identity!r} is not a file", step="resolve")
-        return (path, *_configured_identities(config))
+        return (identity_path(identity, home), *_configured_identities(config))
     if config.is_set("identityfile"):
         return _configured_identities(config)
     return tuple(f"{home}/.ssh/{name}" for name in DEFAULT_IDENTITIES)
+
+
+def identity_path(identity: str, home: str) -> str:
+    """The key file that the caller named.  Raises InvalidSettings where there is none."""
+    path = os.path.join(home, identity[2:]) if identity.startswith("~/") else identity
+    if not os.path.isfile(path):
+        raise InvalidSettings(f"the identity {identity!r} is not a file", step="resolve")
+    return path
 
 
 def _configured_identities(config: HostConfig) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def test_a_live_master_of_the_user_is_used_and_left_alone(
 def test_without_a_master_none_is_made_where_one_is_required(head: Head) -> None:
     with pytest.raises(MasterRequired) as caught:
         head.init(autostart=True, ssh="master")
-    assert f"ssh -fNM -o ControlPath={os.environ['HOME']}/.ssh/ssb-%C" in caught.value.advice
+    assert f"ssh -fNM -S {os.environ['HOME']}/.ssh/ssb-%C" in caught.value.advice
     assert "Connection from" not in head.sshd.log
 
 

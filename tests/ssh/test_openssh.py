@@ -198,10 +198,10 @@ def test_no_master_is_told_with_the_command_to_type(
     make_sshd: MakeSshd, open_openssh: OpenOpenssh
 ) -> None:
     running = make_sshd()
-    error = failure(open_openssh, running, only_master=True, user="me or you")
+    error = failure(open_openssh, running, only_master=True, user="me$you")
     assert isinstance(error, MasterRequired)
-    assert "ssh -fNM -o ControlPath=" in error.advice
-    assert "-l 'me or you' -- head" in error.advice
+    assert "ssh -fNM -S " in error.advice
+    assert "-l 'me$you' -- head" in error.advice
     assert "Connection from" not in running.log
 
 
@@ -212,6 +212,49 @@ def test_a_file_in_the_masters_place_is_no_master(
     append(running, f"ControlPath {running.near_home}/file")
     (running.near_home / "file").write_text("no socket")
     assert isinstance(failure(open_openssh, running, only_master=True), MasterRequired)
+
+
+def test_a_master_whose_place_has_an_awkward_name_is_found(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh
+) -> None:
+    running = make_sshd()
+    place = running.near_home / "100% mine"
+    place.mkdir()
+    with live_master_of(running, str(place).replace("%", "%%") + "/cm-%C"):
+        assert run(open_openssh(running, only_master=True), "echo on") == b"on\n"
+
+
+def test_a_home_with_an_awkward_name_takes_the_suggested_master(
+    make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    home = tmp_path / "100% mine"
+    target = resolving.resolve_openssh_target(
+        "head", ssh_config=str(make_sshd().ssh_config), home=str(home), deadline=Deadline(10)
+    )
+    assert target.control_path.startswith(f"{home}/.ssh/ssb-")
+
+
+def test_a_link_of_somebody_else_leads_to_no_master_of_ours(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh, tmp_path: Path
+) -> None:
+    if not is_root():
+        pytest.skip("giving a link away needs root")
+    one, other = make_sshd(), make_sshd()
+    with live_master_of(one) as path:
+        link = tmp_path / "link"
+        link.symlink_to(path)
+        append(other, f"ControlPath {link}")
+        open_openssh(other, only_master=True)  # it is ours, and so our own business
+        os.lchown(link, 12345, -1)
+        assert isinstance(failure(open_openssh, other, only_master=True), MasterRequired)
+
+
+def test_an_ssh_that_is_another_program_is_told(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolving, "find_ssh", lambda: "/bin/true")
+    with pytest.raises(UnsupportedSshConfig, match="does not speak"):
+        openssh_target(sshd)
 
 
 # --- what goes wrong

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import InvalidSettings, UnsupportedSshConfig
+from smartsim_bridge.ssh.openssh_target import find_ssh, resolve_openssh_target
 from smartsim_bridge.ssh.target import Target, resolve_target
 
 
@@ -66,11 +68,20 @@ def test_keywords_win_over_the_spelling_which_wins_over_the_config(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "keywords", [{"ssh_port": 0}, {"ssh_port": 70000}, {"user": "-x"}, {"user": "a b"}]
-)
+    "keywords",
+    [{"ssh_port": 0}, {"ssh_port": 70000}, {"user": "-x"}, {"user": "a b"},
+     {"user": ""}, {"user": "a;id"}, {"user": "$(id)"}, {"user": "`id`"}, {"user": "a\\"},
+     {"jump": "a;id"}, {"jump": "gate,-x"}],
+)  # fmt: skip
 def test_malformed_keywords_are_refused(keywords: dict[str, Any], tmp_path: Path) -> None:
+    # A ProxyCommand is a line for a shell, and these stand in it.
+    config = "ProxyCommand nc -x %r %h"
     with pytest.raises(InvalidSettings):
-        resolve("login1", tmp_path, **keywords)
+        resolve("login1", tmp_path, config, **keywords)
+    if find_ssh() is None:
+        return
+    with pytest.raises(InvalidSettings):
+        resolve_openssh_target("login1", home=str(tmp_path), deadline=Deadline(10), **keywords)
 
 
 def test_destination_brackets_an_ipv6_address(tmp_path: Path) -> None:

@@ -75,10 +75,10 @@ def open_openssh(tmp_path: Path) -> Iterator[OpenOpenssh]:
 
 
 @contextmanager
-def live_master_of(sshd: Sshd) -> Iterator[Path]:
+def live_master_of(sshd: Sshd, control_path: str | None = None) -> Iterator[Path]:
     """A master that a person logged in; the config of the near side then names its socket."""
-    path = sshd.near_home / ".ssh" / "cm-%C"
-    sshd.ssh_config.write_text(sshd.ssh_config.read_text() + f"  ControlPath {path}\n")
+    path = control_path or f"{sshd.near_home}/.ssh/cm-%C"
+    sshd.ssh_config.write_text(sshd.ssh_config.read_text() + f'  ControlPath "{path}"\n')
     command = ["ssh", "-F", str(sshd.ssh_config), "-M", "-N", "-n", "-T", "-o", "BatchMode=yes"]
     ready = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready"]
     with subprocess.Popen([*command, *ready, ALIAS], stdout=subprocess.PIPE) as master:
