@@ -197,8 +197,10 @@ def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
         apart_from=out_of_reach(facts, wish.names) if wish.alone else (),
         site=python.site,
     )
-    upload = None if is_there else Upload(python.path, wish.artifact, places)
     provide = Provide(python, places) if wish.provision and not python.zmq else None
+    # What lies there is known by name and size only.  A launch shows whether it is whole; what
+    # takes pyzmq there comes before that.
+    upload = None if is_there and not provide else Upload(python.path, wish.artifact, places)
     return Start(upload, launch, python, provide)
 
 

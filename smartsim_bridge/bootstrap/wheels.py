@@ -91,10 +91,11 @@ def _keep(wheel: Wheel, place: Path) -> None:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / wheel.name
     # The digest last: a wheel counts only beside its digest.
-    for name, content in ((path, wheel.content), (path.with_suffix(".sha256"), b"")):
+    digest = wheel.digest.encode()
+    for name, content in ((path, wheel.content), (path.with_suffix(".sha256"), digest)):
         with tempfile.NamedTemporaryFile(dir=place, prefix=".draft-", delete=False) as draft:
             try:
-                draft.write(content or wheel.digest.encode())
+                draft.write(content)
                 draft.close()
                 os.replace(draft.name, name)
             except BaseException:

@@ -92,6 +92,16 @@ def test_what_was_brought_once_is_used_unasked(make_head: MakeHead) -> None:
     assert len(sites(head.state_dir)) == 1
 
 
+@pytest.mark.usefixtures("links")
+def test_a_far_half_that_the_disk_damaged_is_sent_again_first(make_head: MakeHead) -> None:
+    head = make_head(zmq=False)
+    shutdown_command_server(head.init(autostart=True))
+    (far,) = head.state_dir.glob("far/*.pyz")
+    far.write_bytes(bytes(far.stat().st_size))
+
+    assert head.init(autostart=True, provision=True, transport="tunnel").status().server_zmq
+
+
 def test_the_wheel_of_another_day_is_used_without_pip(
     make_head: MakeHead, links: Links, monkeypatch: pytest.MonkeyPatch
 ) -> None:
