@@ -8,6 +8,7 @@ well.  Pure; `plan` asks, and knows what to do where there is none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..protocol.beacon import Beacon, Credentials
@@ -19,6 +20,7 @@ __all__ = [
     "Use",
     "choose",
     "live_here",
+    "of_session",
     "out_of_reach",
     "servers_anywhere",
     "servers_elsewhere",
@@ -49,14 +51,19 @@ def choose(
     all.  Else the one here, unless both it and an older one were started as the alias: wherever
     logins end, all of them then choose the same.
     """
-    mine = [use for use in others if _is(use, sought)]
+    mine = of_session(others, sought)
     if mine:
-        return Elsewhere(tuple(mine))
+        return Elsewhere(mine)
     known = [use for use in others if is_known_as(use.beacon, names)]
     known.sort(key=lambda use: seniority(use.beacon))
     if live is not None:
         known = [] if _is(live, sought) else _before(live.beacon, known, names)
     return Elsewhere(tuple(known)) if known else live
+
+
+def of_session(servers: Iterable[Use], sought: tuple[str, int] | None) -> tuple[Use, ...]:
+    """Of `servers` the one that a session is with; none where it is not among them."""
+    return tuple(use for use in servers if _is(use, sought))
 
 
 def _is(use: Use, sought: tuple[str, int] | None) -> bool:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..bootstrap.neighbours import seniority
-from ..bootstrap.servers import servers_anywhere
+from ..bootstrap.servers import of_session, servers_anywhere
 from ..deadline import Deadline
 from ..errors import (
     BootstrapFailed,
@@ -282,7 +282,9 @@ class _Climber:
             self._started = found.started
             self._check_port(found.beacon)
             return await ways.to(Sighting(found.beacon, found.credentials), names)
-        for one in found.elsewhere[:MOST_NEIGHBOURS]:
+        # What was found by an earlier climb may hold others besides: they know no commands of ours.
+        servers = of_session(found.elsewhere, self._sought) or found.elsewhere
+        for one in servers[:MOST_NEIGHBOURS]:
             held = await ways.to(Sighting(one.beacon, one.credentials), names)
             if held is not None:
                 return held

@@ -18,7 +18,7 @@ from smartsim_bridge.bootstrap.plan import (
     plan,
     stored_at,
 )
-from smartsim_bridge.bootstrap.servers import Elsewhere, Use
+from smartsim_bridge.bootstrap.servers import Elsewhere, Use, of_session
 from smartsim_bridge.errors import NoServer, NoUsablePython
 from smartsim_bridge.protocol.beacon import Beacon
 from tests.bootstrap.samples import BEACON, CREDENTIALS, FACTS, WISH, found
@@ -280,6 +280,14 @@ def test_where_two_clients_started_one_each_all_choose_the_same(later: float) ->
     assert plan(there, replace(ALIAS, alone=True)) == Use(second, CREDENTIALS)
     # A session stays with the one that has its commands.
     assert plan(there, replace(ALIAS, sought=("login3", second.pid))) == Use(second, CREDENTIALS)
+
+
+def test_what_an_earlier_climb_found_leads_a_session_back_to_its_own_server() -> None:
+    first, second = Use(replace(OTHER, pid=1), None), Use(OTHER, CREDENTIALS)
+
+    assert of_session((first, second), ("login3", 5555)) == (second,)
+    assert of_session((first, second), ("login1", 5555)) == ()
+    assert of_session((first, second), None) == ()
 
 
 def test_a_server_that_was_started_by_the_name_of_this_head_is_used_here() -> None:
