@@ -66,6 +66,7 @@ class Prompter:
         try:
             self._listener.bind(path)
             self._listener.listen(8)
+            self._listener.setblocking(False)
         except BaseException:
             self._listener.close()
             raise
@@ -86,15 +87,24 @@ class Prompter:
 
     def take(self) -> None:
         """Answers the prompt that waits."""
-        client, _ = self._listener.accept()
-        with client, contextlib.suppress(OSError):  # ssh need not wait for the answer
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # who asked has gone
+        with client:
             client.settimeout(PROMPT_SECONDS)
-            if not _is_ours(client):
+            said = _read(client) if _is_ours(client) else None
+            if said is None:
                 return
-            kind, _, prompt = _read(client).partition("\0")
-            answer = self._answer(kind, prompt)
+            kind, _, prompt = said.partition("\0")
+            try:
+                answer = self._answer(kind, prompt)
+            except BaseException:
+                self._give_up()
+                raise
             if answer is not None:
-                client.sendall(askpass.ANSWERED + os.fsencode(answer))
+                with contextlib.suppress(OSError):  # ssh need not wait for the answer
+                    client.sendall(askpass.ANSWERED + os.fsencode(answer))
             elif self.fault is not None and _OF_THE_HOST.match(prompt):
                 # ssh would send an empty answer, and the host count one failure more.
                 self._give_up()
@@ -112,7 +122,7 @@ class Prompter:
         if self._is_repeated(prompt):
             self.fault = AuthenticationFailed("the host refused the answer, and asks once more")
             return None
-        is_question = kind == "confirm" or "(yes/no" in prompt or "type 'yes'" in prompt
+        is_question = kind == "confirm" or _is_question(prompt)
         try:
             answer = self._ask(printable(prompt), not is_question)
         except CommandServerError as fault:
@@ -140,6 +150,13 @@ class Prompter:
         return self._prompts > MAX_PROMPTS or (is_second and not self._wants_more())
 
 
+def _is_question(prompt: str) -> bool:
+    """Whether ssh itself wants a yes; what the host asks is a secret, however it words it."""
+    if _OF_THE_HOST.match(prompt):
+        return False
+    return "(yes/no" in prompt or "type 'yes'" in prompt
+
+
 def _write_program(path: str, listener: str) -> None:
     """A script, because ssh hands its askpass nothing but the prompt."""
     if not sys.executable:
@@ -157,8 +174,12 @@ def _is_ours(client: socket.socket) -> bool:
     return bool(struct.unpack("3i", raw)[1] == os.getuid())
 
 
-def _read(client: socket.socket) -> str:
+def _read(client: socket.socket) -> str | None:
+    """The prompt; None where whoever asks has gone, or says nothing."""
     said = b""
-    while len(said) < PROMPT_LIMIT and (part := client.recv(PROMPT_LIMIT)):
-        said += part
-    return said.decode("utf-8", "replace")
+    try:
+        while len(said) < PROMPT_LIMIT and (part := client.recv(PROMPT_LIMIT)):
+            said += part
+    except OSError:
+        return None
+    return said.decode("utf-8", "replace") or None
