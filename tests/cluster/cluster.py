@@ -9,6 +9,9 @@ namespaces.  topology.py says which hosts there are, accounts.py who logs in.
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from tests.support.waiting import wait_until
@@ -18,6 +21,7 @@ from .host import Host
 from .near_side import NearSide
 from .processes import kill_account_processes
 from .site import Site
+from .slow_cable import Way
 from .topology import HOSTS, NODES
 
 __all__ = ["Cluster"]
@@ -44,6 +48,22 @@ class Cluster:
     def near(self, host: str, user: str) -> NearSide:
         """This project, used on `host` by `user`."""
         return NearSide(self.host(host), user)
+
+    @contextmanager
+    def far(self, name: str, way: Way) -> Iterator[None]:
+        """All that the host exchanges with the others takes this way, for as long as it lasts."""
+        host = self.host(name)
+        arguments = (name, str(host.pid), host.address, way.to_json())
+        with subprocess.Popen(
+            [*self._site.enter("-n"), *self._site.python("tests.cluster.slow_cable", *arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._site.environment,
+        ) as cable:
+            assert cable.stdout is not None
+            assert cable.stdout.readline() == "ready\n", "no cable: see standard error"
+            yield
 
     def reset(self) -> None:
         """As after boot: no process and no file of an account, no job, no cut, no open door."""

@@ -60,6 +60,8 @@ def why_no_cluster() -> str:
     missing = missing_packages()
     if missing:
         return f"the test cluster needs packages: apt-get install {' '.join(missing)}"
+    if not Path("/dev/net/tun").exists():
+        return "the test cluster needs /dev/net/tun, for its long cables"
     tried = subprocess.run(
         ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "true"],
         capture_output=True,
