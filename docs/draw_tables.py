@@ -72,7 +72,7 @@ LIMITS = (
         "client.rungs",
         "DIRECT_SECONDS",
         "s",
-        "for a direct connection; a firewall that drops never answers",
+        "for a direct connection; a handshake that has begun on a slow way gets more",
     ),
     ("client.ways", "TUNNEL_SECONDS", "s", "for a tunnel to open, and as much for its handshake"),
     (

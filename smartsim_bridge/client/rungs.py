@@ -35,16 +35,21 @@ async def dial_local(sighting: Sighting) -> Link:
     return await connect_unix(sighting.beacon.socket)
 
 
-async def dial_direct(endpoint: str, credentials: Credentials | None, deadline: Deadline) -> Link:
-    """ZMQ over TCP, without SSH.
+async def dial_direct(
+    endpoint: str,
+    credentials: Credentials | None,
+    deadline: Deadline,
+    knock: float = DIRECT_SECONDS,
+) -> Link:
+    """ZMQ over TCP, without SSH; `knock` is for the port to take the connection.
 
     Without credentials there is nothing to say to a server, but whether one is there can
     be told: NobodyListening, NotCommandServer and the like, else NoCredentials.
     """
-    limit = deadline.at_most(DIRECT_SECONDS)
+    limit = deadline.at_most(knock)
     if credentials is None:
         raise await _without_credentials(endpoint, limit)
-    return await _connect_zmq(endpoint, credentials, limit)
+    return await _connect_zmq(endpoint, credentials, limit, deadline.left)
 
 
 async def dial_tunnel(
@@ -98,14 +103,15 @@ async def dial_stdio(
 
 async def connect_endpoint(endpoint: str, credentials: Credentials, deadline: Deadline) -> Link:
     """ZMQ to a local tunnel end."""
-    return await _connect_zmq(endpoint, credentials, deadline.at_most(60.0))
+    limit = deadline.at_most(60.0)
+    return await _connect_zmq(endpoint, credentials, limit, limit)
 
 
-async def _connect_zmq(endpoint: str, credentials: Credentials, limit: float) -> Link:
+async def _connect_zmq(endpoint: str, credentials: Credentials, limit: float, most: float) -> Link:
     # Imported here: a local link needs no zmq, and loading it takes a while.
     from ..links.zmq_link import connect_zmq
 
-    return await connect_zmq(endpoint, credentials, timeout=limit)
+    return await connect_zmq(endpoint, credentials, timeout=limit, most=most)
 
 
 async def _without_credentials(endpoint: str, limit: float) -> CommandServerError:

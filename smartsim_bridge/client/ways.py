@@ -135,9 +135,9 @@ class Ways:
         host = server.beacon.host if self._elsewhere else self._host
         endpoints = list(reachable(server.beacon, host))
         credentials, deadline = server.credentials, self._attempts.deadline
-        if not self._attempts.is_only("direct"):
-            deadline = deadline.within(KNOCK_SECONDS)  # there is stdio still
-        if not server.beacon.endpoints and self._attempts.is_only("direct"):
+        is_only = self._attempts.is_only("direct")  # else there is stdio still
+        knock = rungs.DIRECT_SECONDS if is_only else KNOCK_SECONDS
+        if not server.beacon.endpoints and is_only:
             self._attempts.faults.append(self._unprovided or _no_zmq(server.beacon))
         if not endpoints or credentials is None:
             has_zmq = bool(server.beacon.endpoints)
@@ -148,7 +148,7 @@ class Ways:
             self._attempts.skip("direct", f"{endpoints[0]} was tried before")
             return None
         return await self._take(
-            "direct", server, lambda: rungs.dial_direct(endpoints[0], credentials, deadline)
+            "direct", server, lambda: rungs.dial_direct(endpoints[0], credentials, deadline, knock)
         )
 
     async def _stdio(self, server: Sighting) -> tuple[str, Talk] | None:

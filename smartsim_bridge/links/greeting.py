@@ -66,6 +66,8 @@ def judge(endpoint: str, said: bytes) -> HandshakeFailed:
         if mechanism:
             what = f"{endpoint} speaks ZMQ with mechanism {mechanism}, not CURVE"
             return PlaintextPeer(what, host=endpoint, step="handshake")
+        what = f"{endpoint} begins a ZMQ greeting and does not go on in time"
+        return PeerSilent(what, host=endpoint, step="handshake")
     what = f"{endpoint} is no command server; it said {said[:60]!r}"
     return NotCommandServer(what, host=endpoint, step="handshake")
 

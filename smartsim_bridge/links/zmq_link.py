@@ -10,6 +10,7 @@ Must not know what messages mean.  Diagnosis of peers that are not ours: `greeti
 from __future__ import annotations
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from typing import Any
 
 import zmq
@@ -22,6 +23,8 @@ from ..errors import (
     LinkLost,
     NobodyListening,
     PeerMisbehaved,
+    PeerSilent,
+    ServerKeyMismatch,
 )
 from ..protocol import codec
 from ..protocol.beacon import Credentials
@@ -34,6 +37,9 @@ __all__ = ["ZmqLink", "connect_zmq"]
 
 
 DIAGNOSIS_SECONDS = 2.0  # to find out what is there instead
+# That a handshake may take of the time that the connection took, which was one.  It has three,
+# and a lost packet is sent again after some more.
+ROUND_TRIPS = 10
 
 
 class ZmqLink(Link):
@@ -46,8 +52,9 @@ class ZmqLink(Link):
         self.mailbox = Mailbox()
         self._pump = Pump(socket, self._arrived)
         self._watch = Pump(monitor, self._happened)
-        self.is_connected = False
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.connected: asyncio.Future[None] = loop.create_future()
+        self.opened: asyncio.Future[None] = loop.create_future()
 
     def send(self, message: Message) -> None:
         if self.mailbox.fault is not None:
@@ -92,7 +99,7 @@ class ZmqLink(Link):
     def _happened(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
         if event == zmq.EVENT_CONNECTED:
-            self.is_connected = True
+            _settle(self.connected, None)
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             _settle(self.opened, None)
         elif event in _REFUSED:
@@ -121,21 +128,25 @@ def _settle(future: asyncio.Future[None], fault: Exception | None) -> None:
         future.set_exception(type(fault)(*fault.args))
 
 
-async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float) -> ZmqLink:
+async def connect_zmq(
+    endpoint: str, credentials: Credentials, *, timeout: float, most: float | None = None
+) -> ZmqLink:
     """A link to the server at `endpoint`, both sides proven by their keys.
 
-    `timeout` in seconds.  Raises NobodyListening, PeerSilent, NotCommandServer,
-    PlaintextPeer, ServerKeyMismatch, ClientKeyRefused: whatever it is that answers there.
+    `timeout` in seconds; where the way is slow, a handshake that has begun may take more, up to
+    `most` in all.  Raises NobodyListening, PeerSilent, NotCommandServer, PlaintextPeer,
+    ServerKeyMismatch, ClientKeyRefused: whatever it is that answers there.
     """
     link = ZmqLink(endpoint, *_dial(endpoint, credentials))
-    fault: CommandServerError
+    fault: CommandServerError | None = None
+    limit = 0.0
     try:
-        await asyncio.wait_for(asyncio.shield(link.opened), min(timeout, HANDSHAKE_MS / 1000))
+        limit = await _patience(link, timeout, timeout if most is None else most)
+        await asyncio.wait_for(asyncio.shield(link.opened), min(limit, HANDSHAKE_MS / 1000))
         return link
     except asyncio.TimeoutError:
         # A port that drops the packets drops those of a diagnosis, too: it would only wait again.
-        is_answered = link.is_connected
-        fault = HandshakeFailed("No handshake in time") if is_answered else unanswered(endpoint)
+        fault = None if link.connected.done() else unanswered(endpoint)
     except HandshakeFailed as refused:
         fault = refused
     except asyncio.CancelledError:
@@ -146,7 +157,22 @@ async def connect_zmq(endpoint: str, credentials: Credentials, *, timeout: float
         raise ClientKeyRefused(fault.what, host=endpoint, step="handshake")
     if isinstance(fault, NobodyListening):
         raise fault
-    raise await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, timeout / 2))
+    found = await diagnose(endpoint, timeout=min(DIAGNOSIS_SECONDS, max(timeout, limit) / 2))
+    if fault is None and isinstance(found, ServerKeyMismatch):
+        # Whoever holds another key hangs up at once: this one is late.
+        what = f"{endpoint} did not end the handshake in time"
+        raise PeerSilent(what, host=endpoint, step="handshake")
+    raise found
+
+
+async def _patience(link: ZmqLink, timeout: float, most: float) -> float:
+    """Waits for the connection; how long the handshake may take after it."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.wait({link.connected, link.opened}, timeout=timeout, return_when=FIRST_COMPLETED)
+    took = loop.time() - began
+    is_there = link.connected.done()
+    return min(most - took, max(timeout - took, ROUND_TRIPS * took if is_there else 0.0))
 
 
 def _dial(endpoint: str, credentials: Credentials) -> tuple[Any, Any]:

@@ -174,7 +174,7 @@ CURVE = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes
         (CURVE, ServerKeyMismatch),
         (CURVE[:20], ServerKeyMismatch),
         (CURVE.replace(b"CURVE", b"PLAIN"), PlaintextPeer),
-        (CURVE[:10], NotCommandServer),
+        (CURVE[:10], PeerSilent),
         (b"\xff\xfb\x01", NotCommandServer),
         (b"220 mail ESMTP\r\n", NotCommandServer),
         (bytes(64), NotCommandServer),

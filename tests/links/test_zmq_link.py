@@ -17,6 +17,7 @@ from smartsim_bridge.errors import (
     LibraryTooOld,
     LinkLost,
     PeerMisbehaved,
+    PeerSilent,
     PortTaken,
 )
 from smartsim_bridge.links.link import Link
@@ -27,6 +28,7 @@ from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.protocol.codec import MAX_HEADER
 from smartsim_bridge.protocol.messages import Ping, Pong
 from tests.links.pairs import HELLO, all_from, connected, zmq_listener
+from tests.support.flaky_proxy import FlakyProxy
 from tests.support.loops import run
 
 
@@ -129,6 +131,21 @@ def test_stopped_authenticator_lets_nobody_in() -> None:
         with pytest.raises(HandshakeFailed):
             await connect_zmq(endpoint, credentials, timeout=1)
         listener.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize("one_way", [0.12, 0.3])
+def test_server_at_the_end_of_a_slow_way_is_late_and_not_another_one(one_way: float) -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, _):
+            port = int(endpoint.rpartition(":")[2])
+            with FlakyProxy(("127.0.0.1", port)) as proxy:
+                proxy.delay = one_way
+                with pytest.raises(PeerSilent, match="in time"):
+                    await connect_zmq(
+                        f"tcp://127.0.0.1:{proxy.port}", credentials, timeout=5 * one_way
+                    )
 
     run(talk())
 
