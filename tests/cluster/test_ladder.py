@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.cluster.cluster import Cluster
@@ -38,16 +40,39 @@ def start(cluster: Cluster) -> Outcome:
 def test_from_a_laptop_the_right_rung_is_up_soon(
     cluster: Cluster, port: int, user: str, transport: str
 ) -> None:
-    near = cluster.near("laptop", user)
-    assert near.connect(addr="login1", autostart=True).status is not None
-    outcome = near.connect(addr=f"login1:{port}", run=[["echo", "there"]])
-
+    outcome = cluster.near("laptop", user).connect(
+        addr=f"login1:{port}", autostart=True, run=[["squeue"]]
+    )
     assert outcome.transport == transport
-    assert outcome.completed[0]["stdout"] == "there\n"
+    assert "JOBID" in outcome.completed[0]["stdout"]
     assert outcome.seconds < SOON
     if transport == "stdio":
         assert "forward" in reasons(outcome)["tunnel"]
         assert "direct" in reasons(outcome)
+
+
+def test_a_head_without_pyzmq_serves_by_stdio(cluster: Cluster) -> None:
+    outcome = cluster.near("laptop", "alice").connect(
+        addr="login3", autostart=True, run=[["squeue"]]
+    )
+    assert outcome.transport == "stdio"
+    assert "JOBID" in outcome.completed[0]["stdout"]
+    assert outcome.seconds < SOON
+    assert "no ZMQ" in reasons(outcome)["tunnel"]
+
+
+@pytest.mark.parametrize("way", ["keyword", "ssh_config"])
+def test_from_outside_it_goes_through_the_gateway(cluster: Cluster, way: str) -> None:
+    keywords: dict[str, Any] = {"jump": "gateway"} if way == "keyword" else {}
+    if way == "ssh_config":
+        config = cluster.host("remote").path("/home/alice/.ssh/config")
+        config.write_text("Host login1\n  ProxyJump gateway\n", encoding="ascii")
+    outcome = cluster.near("remote", "alice").connect(
+        addr="login1", autostart=True, run=[["squeue"]], **keywords
+    )
+    assert outcome.transport == "tunnel"
+    assert "JOBID" in outcome.completed[0]["stdout"]
+    assert outcome.seconds < SOON
 
 
 @pytest.mark.parametrize("reject", [False, True])
