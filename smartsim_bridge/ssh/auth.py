@@ -17,6 +17,7 @@ from ..deadline import Deadline
 from ..errors import AuthenticationFailed, AuthenticationRequired, LoginFailed, SshFailed
 from .ask import Ask, Unattended, printable
 from .dialogue import ANSWER_SECONDS, Dialogue, HostSilent, Questions, TooManyRounds
+from .engine import KERBEROS, KERBEROS_ADVICE
 from .key_query import is_acceptable
 from .keys import Candidate, KeyUnusable, Opened, PassphraseNeeded, PassphraseWrong, candidates
 from .target import Target
@@ -77,6 +78,14 @@ class _Login:
         self._unheard = ""  # how long a person took for what the host has not reacted to yet
 
     def run(self) -> str:
+        try:
+            return self._log_in()
+        except LoginFailed as error:
+            if KERBEROS in self._allowed:
+                error.advice = f"{error.advice} {KERBEROS_ADVICE}"
+            raise
+
+    def _log_in(self) -> str:
         self._try("none", lambda: self._transport.auth_none(self._target.user))
         self._preamble = _text(self._transport.get_banner())
         while not self._transport.is_authenticated():

@@ -13,13 +13,30 @@ from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
 
-__all__ = ["OVER_MASTER", "Completed", "Connection", "Destination", "Forward", "Kept", "Pipe"]
+__all__ = [
+    "KERBEROS",
+    "KERBEROS_ADVICE",
+    "OVER_MASTER",
+    "Completed",
+    "Connection",
+    "Destination",
+    "Forward",
+    "Kept",
+    "Pipe",
+]
 
 C = TypeVar("C", bound="Connection")
 
 
 # What `login` says of one that was there before us, and stays when we close.
 OVER_MASTER = "over your ControlMaster"
+
+# What hosts call it, and what is said where one that takes it refused the rest.
+KERBEROS = "gssapi-with-mic"
+KERBEROS_ADVICE = (
+    'The host takes Kerberos, too: get a ticket with kinit; ssh="openssh" logs in with it where '
+    "ssh_config has GSSAPIAuthentication yes."
+)
 
 
 @dataclass(frozen=True)

@@ -164,8 +164,9 @@ def _ask_about(target: Target, shown: _Shown, ask: Ask | None, has_authority: bo
 
 
 _AUTHORITY_ADVICE = (
-    "Host certificates are not understood here: compare the fingerprint with the one the site "
-    'publishes, then pass host_keys="accept-new".'
+    'paramiko does not understand host certificates: take ssh="openssh" where ssh is installed, '
+    "or compare the fingerprint with the one the site publishes, then pass "
+    'host_keys="accept-new".'
 )
 
 

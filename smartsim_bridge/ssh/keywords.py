@@ -85,7 +85,7 @@ HARMLESS = {
     "GatewayPorts": _FORWARDING,
     "GSSAPIAuthentication": "without a Kerberos ticket ssh, too, goes on to keys",
     "GSSAPIClientIdentity": _KERBEROS,
-    "GSSAPIDelegateCredentials": _KERBEROS,
+    "GSSAPIDelegateCredentials": "no ticket is forwarded, by neither engine",
     "GSSAPIKexAlgorithms": _KERBEROS,
     "GSSAPIRenewalForcesRekey": _KERBEROS,
     "GSSAPIServerIdentity": _KERBEROS,

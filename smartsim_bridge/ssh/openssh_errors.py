@@ -23,8 +23,9 @@ from ..errors import (
     UnsupportedSshConfig,
 )
 from .ask import printable
+from .engine import KERBEROS, KERBEROS_ADVICE
 
-__all__ = ["error_from", "last_words"]
+__all__ = ["card_refusal", "error_from", "last_words"]
 
 # What is quoted of ssh's complaints: the end, where the reason stands.
 TAIL_LINES, TAIL_CHARACTERS = 4, 600
@@ -66,12 +67,32 @@ def error_from(said: str, *, host: str, can_ask: bool) -> CommandServerError:
                 step=step,
                 fingerprint=shown.group() if shown else "",
             )
-        if kind is AuthenticationFailed and not can_ask and _wants_a_person(said):
-            return AuthenticationRequired(
-                f"nobody is there to answer: {what}", host=host, step=step
-            )
-        return kind(what, host=host, step=step)
+        error = kind(what, host=host, step=step)
+        if kind is AuthenticationFailed:
+            error = card_refusal(said) or error
+            if not can_ask and _wants_a_person(said):
+                error = AuthenticationRequired(f"nobody is there to answer: {what}")
+            error.host, error.step = host, step
+            if KERBEROS in _offered(said):
+                error.advice = f"{error.advice} {KERBEROS_ADVICE}"
+        return error
     return SshFailed(what, host=host, step="connect")
+
+
+def card_refusal(said: str) -> AuthenticationFailed | None:
+    """The error for a smart card that did not take the PIN, where one did not.
+
+    ssh goes on to the next key of the same card and asks again, and cards lock themselves
+    after a few wrong PINs.
+    """
+    found = re.search(r"^PKCS#11 login failed: (.*)$", said, re.MULTILINE)
+    if found is None:
+        return None
+    return AuthenticationFailed(
+        f"the smart card did not let us in: {printable(found.group(1).strip())}",
+        step="authenticate",
+        advice="It was asked once, since cards lock themselves after a few wrong PINs.",
+    )
 
 
 def last_words(said: str) -> str:
@@ -92,5 +113,9 @@ def _about_key(said: str) -> str:
 
 
 def _wants_a_person(said: str) -> bool:
-    methods = re.findall(r"Permission denied \(([^)]*)\)", said)
-    return any(re.search("password|keyboard-interactive", method) for method in methods)
+    return re.search("password|keyboard-interactive", _offered(said)) is not None
+
+
+def _offered(said: str) -> str:
+    """The ways to log in that were left when a host gave up on us."""
+    return " ".join(re.findall(r"Permission denied \(([^)]*)\)", said))

@@ -12,7 +12,7 @@ from ..deadline import Deadline
 from ..errors import AuthenticationRequired, CommandServerError, SshFailed
 from ..stages import Journey
 from .ask import Ask, Unattended
-from .openssh_errors import error_from
+from .openssh_errors import card_refusal, error_from
 from .openssh_master import Master
 from .openssh_options import READY, master_arguments, write_config
 from .openssh_target import OpensshTarget
@@ -66,6 +66,7 @@ def start_master(
             place,
             ask,
             wants_more=lambda: "with partial success" in started[0].noise.since(0),
+            refusal=lambda: card_refusal(started[0].noise.since(0)),
             announce=lambda prompt: _announce(journey, prompt),
             give_up=give_up,
         )

@@ -48,6 +48,10 @@ _FOR_THE_MASTER = {
 # Younger than some ssh that is still about: given only to one that names them itself.
 _YOUNG = ("ForkAfterAuthentication", "StdinNull")
 
+# Not every ssh is built with Kerberos.  A ticket at the host would end with our connection,
+# and the server there does not; whoever needs one there logs in by a ControlMaster.
+_NO_TICKET = "GSSAPIDelegateCredentials"
+
 
 def write_config(path: str, target: OpensshTarget, host_keys: str, *, can_ask: bool) -> None:
     """Ours, and then the user's: the first word counts."""
@@ -56,6 +60,8 @@ def write_config(path: str, target: OpensshTarget, host_keys: str, *, can_ask: b
     checking = "accept-new" if host_keys == "accept-new" else "yes" if is_strict else ask_or_yes
     batch = "no" if can_ask else "yes"
     lines = {**_FOR_ALL_HOSTS, "StrictHostKeyChecking": checking, "BatchMode": batch}
+    if _NO_TICKET.lower() in target.keywords:
+        lines[_NO_TICKET] = "no"
     text = "".join(f"{keyword} {value}\n" for keyword, value in lines.items())
     text += "".join(f'Include "{file}"\n' for file in _config_files(target))
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -40,7 +40,8 @@ class Prompter:
     """Listens in `directory`; `fileno` is readable when a prompt waits, for `take` to answer.
 
     `wants_more` tells whether a host took what it was given and wants another method besides;
-    `give_up` ends ssh before it says another word.
+    `refusal` is why nothing more should be asked; `give_up` ends ssh before it says another
+    word.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Prompter:
         directory: str,
         ask: Ask | None,
         wants_more: Callable[[], bool],
+        refusal: Callable[[], CommandServerError | None],
         announce: Callable[[str], None],
         give_up: Callable[[], None],
     ) -> None:
         self._ask = ask
         self._give_up = give_up
         self._wants_more = wants_more
+        self._refusal = refusal
         self._announce = announce
         self._prompts = 0
         self._dialogues: set[str] = set()
@@ -118,6 +121,9 @@ class Prompter:
             self._announce(printable(prompt))  # "Confirm user presence for key ..."
             return ""
         if self._ask is None or self.fault is not None:
+            return None
+        self.fault = self._refusal()
+        if self.fault is not None:
             return None
         if self._is_repeated(prompt):
             self.fault = AuthenticationFailed("the host refused the answer, and asks once more")

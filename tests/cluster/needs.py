@@ -17,9 +17,14 @@ __all__ = ["missing_packages", "why_no_cluster"]
 
 # Program -> the package that has it.
 PROGRAMS = {
+    "busybox": "busybox-static",
+    "dropbear": "dropbear-bin",
     "fish": "fish",
     "hostname": "hostname",
     "ip": "iproute2",
+    "kadmin.local": "krb5-admin-server",
+    "kinit": "krb5-user",
+    "krb5kdc": "krb5-kdc",
     "ksh": "ksh",
     "mariadbd": "mariadb-server-core",
     "munged": "munge",
@@ -29,6 +34,7 @@ PROGRAMS = {
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
     "slurmdbd": "slurmdbd",
+    "softhsm2-util": "softhsm2",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "tcsh": "tcsh",

@@ -263,7 +263,7 @@ def test_an_authority_is_mentioned_where_it_is_all_there_is(tmp_path: Path) -> N
     target = target_of(tmp_path, f"@cert-authority * {OTHER.line}\n")
     with pytest.raises(HostKeyUnknown, match="certificate authority") as caught:
         verify(target, SHOWN, "strict", None)
-    assert "certificates are not understood" in str(caught.value)
+    assert 'ssh="openssh"' in str(caught.value)
 
 
 def test_accept_new_appends_one_line_and_touches_nothing_else(tmp_path: Path) -> None:

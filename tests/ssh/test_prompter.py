@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from smartsim_bridge.errors import AuthenticationRequired, CommandServerError
+from smartsim_bridge.errors import (
+    AuthenticationFailed,
+    AuthenticationRequired,
+    CommandServerError,
+)
 from smartsim_bridge.ssh import prompter as room
 from smartsim_bridge.ssh.ask import Ask
 from smartsim_bridge.ssh.prompter import Prompter
@@ -27,8 +31,14 @@ class Login:
     def __init__(self, directory: Path, ask: Ask | None) -> None:
         self.given_up = 0
         self.announced: list[str] = []
+        self.refusal: CommandServerError | None = None
         self.prompter = Prompter(
-            str(directory), ask, lambda: False, self.announced.append, self._give_up
+            str(directory),
+            ask,
+            wants_more=lambda: False,
+            refusal=lambda: self.refusal,
+            announce=self.announced.append,
+            give_up=self._give_up,
         )
 
     def _give_up(self) -> None:
@@ -157,3 +167,14 @@ def test_somebody_else_hears_nothing(
         pytest.skip("this kernel does not tell who connects")
     assert one.take("me@host's password: ") == (1, b"")
     assert asked == []
+
+
+def test_nothing_is_asked_after_a_card_refused_a_pin(login: Begin) -> None:
+    one = login(lambda _prompt, _secret: "2468")
+    assert one.take("Enter PIN for 'card': ")[1] == b"2468\n"
+    one.refusal = AuthenticationFailed("PIN incorrect")
+    assert one.take("Enter PIN for 'card': ") == (1, b"")
+    assert one.prompter.fault is one.refusal
+    assert one.given_up == 0
+    one.take("me@host's password: ")
+    assert one.given_up == 1
