@@ -21,7 +21,7 @@ from .engine import KERBEROS, KERBEROS_ADVICE
 from .key_query import is_acceptable
 from .keys import Candidate, KeyUnusable, Opened, PassphraseNeeded, PassphraseWrong, candidates
 from .target import Target
-from .transport import farewell
+from .transport import BROKEN, farewell
 
 __all__ = ["authenticate"]
 
@@ -121,7 +121,7 @@ class _Login:
         except paramiko.AuthenticationException as error:
             self._check_still_connected(error)
             self._refused.append(label)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             if self._unheard and not self._transport.is_active():
                 raise self._hung_up(error) from error
             raise self._broken(error) from error
@@ -170,7 +170,7 @@ class _Login:
             return is_acceptable(
                 self._transport, self._target.user, candidate.public, self._deadline
             )
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             self._check_still_connected(error)
             raise self._broken(error) from error
 

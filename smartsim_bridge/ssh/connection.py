@@ -30,7 +30,7 @@ from .execution import StdioPipe, answers, execute
 from .host_keys import algorithms_in_order, verify
 from .keys import Opened
 from .target import Target
-from .transport import Transport
+from .transport import BROKEN, Transport
 from .tunnel import Tunnel
 
 __all__ = ["SshConnection"]
@@ -149,7 +149,7 @@ class SshConnection:
                 host=self._host,
                 step="connect",
             ) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise SshFailed(
                 f"the jump host gave no way to {host}:{port}: {error}",
                 host=self._host,

@@ -19,6 +19,7 @@ from ..deadline import Deadline
 from ..errors import SshFailed
 from .engine import Completed, Kept
 from .pump import Pump
+from .transport import BROKEN
 
 __all__ = ["Completed", "StdioPipe", "answers", "execute", "open_session"]
 
@@ -50,7 +51,7 @@ def open_session(
     with _closed_when_over(channel, deadline) as is_over:
         try:
             channel.exec_command(command)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             channel.close()
             why = "no time left" if is_over.is_set() else f"{str(error) or 'the connection ended'}"
             raise SshFailed(
@@ -65,7 +66,7 @@ def answers(transport: paramiko.Transport, deadline: Deadline) -> bool:
         transport.open_session(timeout=deadline.at_most(OPEN_SECONDS)).close()
     except paramiko.ChannelException:
         return True
-    except (paramiko.SSHException, EOFError, OSError):
+    except BROKEN:
         return False
     return True
 
@@ -87,7 +88,7 @@ def execute(
     with _closing(channel), _closed_when_over(channel, deadline) as is_over:
         for thread in threads:
             thread.start()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             while data := channel.recv(CHUNK):
                 out.add(data)
         threads[1].join()
@@ -114,7 +115,7 @@ def _open_channel(transport: paramiko.Transport, host: str, deadline: Deadline) 
             if patience.is_over:
                 raise _no_session(error, host) from error
             time.sleep(FREE_SLOT_PAUSE)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise _no_session(error, host) from error
 
 
@@ -172,13 +173,13 @@ class StdioPipe:
 
 def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
     # A command need not read its input: then this ends with the channel.
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*BROKEN):
         channel.sendall(stdin)
         channel.shutdown_write()
 
 
 def _drain_noise(channel: paramiko.Channel, kept: Kept) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*BROKEN):
         while data := channel.recv_stderr(CHUNK):
             kept.add(data)
 
@@ -189,7 +190,7 @@ def _closing(channel: paramiko.Channel) -> Iterator[None]:
         yield
     finally:
         # A connection that broke has closed it already.
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*BROKEN):
             channel.close()
 
 
@@ -204,7 +205,7 @@ def _closed_when_over(channel: paramiko.Channel, deadline: Deadline) -> Iterator
     def end() -> None:
         is_over.set()
         # Whoever waits goes on at once, and may close the connection before this has left.
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*BROKEN):
             channel.close()
 
     seconds = deadline.left

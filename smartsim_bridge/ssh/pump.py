@@ -14,6 +14,8 @@ from typing import Callable
 
 import paramiko
 
+from .transport import BROKEN
+
 __all__ = ["Pump"]
 
 # What one SSH packet carries, so that a full buffer becomes one packet.
@@ -50,7 +52,7 @@ class Pump:
 
     def close(self) -> None:
         """Cuts both directions; what is under way is lost.  May be called from any thread."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*BROKEN):
             self._channel.close()
         # Wakes a thread that reads or writes; closing would free its descriptor under it.
         with contextlib.suppress(OSError):
@@ -64,7 +66,7 @@ class Pump:
                     break
                 self._channel.sendall(data)
             self._channel.shutdown_write()
-        except (OSError, EOFError, paramiko.SSHException):
+        except BROKEN:
             self.close()
 
     def _carry_in(self) -> None:
@@ -75,7 +77,7 @@ class Pump:
                     break
                 self._local.sendall(data)
             self._local.shutdown(socket.SHUT_WR)
-        except (OSError, EOFError, paramiko.SSHException):
+        except BROKEN:
             self.close()
         # Set when the command has ended or the channel is closed.  Until then the far side may
         # still be reading, and afterwards nobody is: our own side may never end by itself.

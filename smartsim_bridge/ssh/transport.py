@@ -17,7 +17,11 @@ import paramiko
 
 from .ask import printable
 
-__all__ = ["Transport", "farewell"]
+__all__ = ["BROKEN", "Transport", "farewell"]
+
+# What using a channel may raise when its connection ends: paramiko has no one class for it,
+# and even reading sends something, to widen the window.
+BROKEN = (OSError, EOFError, paramiko.SSHException)
 
 MAX_FAREWELL = 500  # characters of it are shown
 

@@ -22,6 +22,7 @@ from ..deadline import Deadline
 from ..errors import ForwardingRefused, NobodyListening, SshFailed
 from .pump import Pump
 from .socket_directory import socket_directory
+from .transport import BROKEN
 
 __all__ = ["Tunnel"]
 
@@ -204,7 +205,7 @@ def _prove(
         raise ForwardingRefused(
             f"the host refuses to forward {place}: {error.text}", host=via, step="tunnel"
         ) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except BROKEN as error:
         raise SshFailed(
             f"no channel to {place}: {str(error) or 'the connection ended'}",
             host=via,

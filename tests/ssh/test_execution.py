@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 
+import paramiko
 import pytest
 
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import SshFailed
 from smartsim_bridge.ssh import execution, openssh_pipe
 from smartsim_bridge.ssh.engine import Completed, Connection
+from smartsim_bridge.ssh.transport import BROKEN
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.openssh import OpenOpenssh
 from tests.support.sshd import Sshd
@@ -207,3 +209,25 @@ def test_a_pipe_keeps_the_last_of_much_noise_within_bounds(connection: Connectio
     pipe.wait()
     assert len(pipe.noise) == execution.NOISE_LIMIT
     pipe.close()
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("reading", ["recv", "recv_stderr"])
+def test_no_thread_complains_of_a_connection_that_ends_under_it(
+    reading: str,
+    fault: type[Exception],
+    connect: Connect,
+    sshd: Sshd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = connect(sshd.target())
+
+    def read(channel: paramiko.Channel, size: int) -> bytes:
+        channel.close()
+        raise fault  # as where the window could not be widened
+
+    escaped: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", escaped.append)
+    monkeypatch.setattr(paramiko.Channel, reading, read)
+    assert run(connection, "echo out; echo err >&2").status in (None, 0)
+    assert escaped == []
