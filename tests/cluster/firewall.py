@@ -6,7 +6,7 @@ nothing else.  Open lets everybody inside the cluster reach any port there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .site import Site
 from .topology import HEADS, HOSTS, LOGIN_ADDRESS, LOGIN_TURNS, NODES
@@ -43,10 +43,16 @@ class Firewall:
         """Undoes every cut."""
         self._site.run_nft("flush chain inet site cuts\n")
 
+    def turn_to(self, host: str) -> None:
+        """The next login through the alias ends at that head; those after it, in turns again."""
+        later = [name for name in LOGIN_TURNS if name != host]
+        self._site.run_nft(
+            f"flush chain inet site login_alias\n"
+            f"add rule inet site login_alias {_alias_rule([host, *later])}\n"
+        )
+
     def _load(self, extra: str, *, reject: bool) -> None:
         deny = "meta l4proto tcp reject with tcp reset" if reject else ""
-        turns = ", ".join(f"{turn}: {HOSTS[name].address}" for turn, name in enumerate(LOGIN_TURNS))
-        next_head = f"numgen inc mod {len(LOGIN_TURNS)} map {{ {turns} }}"
         heads, nodes = _addresses(HEADS), _addresses(NODES)
         laptop, remote, gateway = (HOSTS[name].address for name in ("laptop", "remote", "gateway"))
         self._site.run_nft(f"""
@@ -57,7 +63,7 @@ table inet site {{
     set nodes {{ type ipv4_addr; elements = {{ {nodes} }} }}
     chain login_alias {{
         type nat hook prerouting priority dstnat;
-        ip daddr {LOGIN_ADDRESS} tcp dport 22 dnat ip to {next_head}
+        {_alias_rule(LOGIN_TURNS)}
     }}
     chain cuts {{
     }}
@@ -77,6 +83,13 @@ table inet site {{
     }}
 }}
 """)
+
+
+def _alias_rule(heads: Sequence[str]) -> str:
+    """Leads to each in turn; the count begins with the rule."""
+    turns = ", ".join(f"{turn}: {HOSTS[name].address}" for turn, name in enumerate(heads))
+    next_head = f"numgen inc mod {len(heads)} map {{ {turns} }}"
+    return f"ip daddr {LOGIN_ADDRESS} tcp dport 22 dnat ip to {next_head}"
 
 
 def _addresses(names: Iterable[str]) -> str:

@@ -36,17 +36,11 @@ with init_command_server("login") as bridge:
     print(bridge.replace_server().server_pid)
 """
 
-# From login1, so that the way back leads to the other head first.
 _FOLLOW = """
 import sys
 from smartsim_bridge import init_command_server
-while True:
-    bridge = init_command_server("login")
-    (landed,) = (stage.detail for stage in bridge.status().stages if stage.name == "probe")
-    if "@login1," in landed:
-        break
-    bridge.close()
-command = bridge.popen(["sh", "-c", "echo begun; sleep 4; echo done"], text=True)
+bridge = init_command_server("login")
+command = bridge.popen(["sh", "-c", "echo begun; sleep 2; echo done"], text=True)
 assert command.stdout.readline() == "begun\\n"
 print("go", flush=True)
 sys.stdin.readline()
@@ -75,27 +69,19 @@ def everywhere(cluster: Cluster) -> list[int]:
 
 def start_through_the_alias(cluster: Cluster, host: str) -> dict[str, Any]:
     """A server on that head, started as `login`."""
-    laptop = cluster.near("laptop", "alice")
-    for _ in HEADS:
-        status = laptop.connect(addr="login", autostart=True).status
-        assert status is not None
-        if status["server_host"] == host:
-            return status
-        assert laptop.cli("stop", "--addr", status["server_host"]).returncode == 0
-    raise AssertionError(f"login never leads to {host}")
+    status = by_way_of(cluster, host, autostart=True).status
+    assert status is not None
+    assert status["server_host"] == host
+    return status
 
 
-def of_both_landings(cluster: Cluster, **keywords: Any) -> dict[str, Outcome]:
-    """What a connect through the alias comes to from each head, by the name of that head."""
-    laptop, found = cluster.near("laptop", "alice"), {}
-    for _ in range(2 * len(HEADS)):
-        before = {name: logins(cluster, name) for name in HEADS}
-        outcome = laptop.connect(addr="login", **keywords)
-        (landed,) = (name for name in HEADS if logins(cluster, name) > before[name])
-        found[landed] = outcome
-        if len(found) == len(HEADS):
-            return found
-    raise AssertionError(f"login leads to {list(found)} only")
+def by_way_of(cluster: Cluster, host: str, **keywords: Any) -> Outcome:
+    """What a connect through the alias comes to when it leads to that head."""
+    cluster.firewall.turn_to(host)
+    before = {name: logins(cluster, name) for name in HEADS}
+    outcome = cluster.near("laptop", "alice").connect(addr="login", **keywords)
+    assert [name for name in HEADS if logins(cluster, name) > before[name]] == [host]
+    return outcome
 
 
 def logins(cluster: Cluster, name: str) -> int:
@@ -105,18 +91,20 @@ def logins(cluster: Cluster, name: str) -> int:
     return sum("Accepted " in line and f"from {laptop} " in line for line in lines)
 
 
-@pytest.mark.parametrize(("first", "way"), [("login1", "tunnel"), ("login3", "stdio")])
+@pytest.mark.parametrize(
+    ("first", "way", "count"), [("login1", "tunnel", 20), ("login3", "stdio", 4)]
+)
 def test_twenty_connects_through_the_alias_reach_one_server(
-    cluster: Cluster, first: str, way: str
+    cluster: Cluster, first: str, way: str, count: int
 ) -> None:
     """login3 has no pyzmq: its server is reached by stdio, one step further."""
     status = start_through_the_alias(cluster, first)
     if way == "tunnel":
         cluster.firewall.open()
-    said = cluster.near("laptop", "alice").python(_MANY, "20", timeout=120).stdout
+    said = cluster.near("laptop", "alice").python(_MANY, str(count), timeout=120).stdout
     answers = [json.loads(line) for line in said.splitlines()]
 
-    assert len(answers) == 20
+    assert len(answers) == count
     assert {tuple(answer[:4]) for answer in answers} == {(first, status["server_pid"], first, way)}
     assert {answer[4].partition("@")[2].partition(",")[0] for answer in answers} == set(HEADS)
     assert everywhere(cluster) == [status["server_pid"]]
@@ -128,7 +116,7 @@ def test_twenty_connects_through_the_alias_reach_one_server(
 def test_the_tunnel_leads_on_to_the_other_head(cluster: Cluster, ssh: str) -> None:
     start_through_the_alias(cluster, "login1")
     cluster.firewall.open()
-    outcome = of_both_landings(cluster, transport="tunnel", ssh=ssh)["login3"]
+    outcome = by_way_of(cluster, "login3", transport="tunnel", ssh=ssh)
 
     assert outcome.transport == "tunnel"
     assert outcome.status is not None
@@ -144,10 +132,10 @@ def test_a_head_that_is_named_gets_a_server_of_its_own(cluster: Cluster) -> None
     assert [one.partition(",")[0] for one in second["others"]] == ["login1"]
 
     # Where both have one, the login decides.
-    landings = of_both_landings(cluster)
-    for name, outcome in landings.items():
-        assert outcome.status is not None
-        assert outcome.status["server_host"] == name
+    for name in HEADS:
+        status = by_way_of(cluster, name).status
+        assert status is not None
+        assert status["server_host"] == name
 
 
 def test_after_two_first_connects_at_once_all_choose_the_older_server(cluster: Cluster) -> None:
@@ -160,7 +148,8 @@ def test_after_two_first_connects_at_once_all_choose_the_older_server(cluster: C
     assert start_through_the_alias(cluster, "login3")["others"] == []
     hidden.rename(beacon)
 
-    for outcome in of_both_landings(cluster, run=[["hostname"]]).values():
+    for head in HEADS:
+        outcome = by_way_of(cluster, head, run=[["hostname"]])
         assert outcome.status is not None
         assert outcome.status["server_pid"] == first["server_pid"]
         assert outcome.completed[0]["stdout"] == "login1\n"
@@ -179,26 +168,25 @@ def test_after_two_first_connects_at_once_all_choose_the_older_server(cluster: C
 def test_heads_that_cannot_reach_each_other_are_told_apart(cluster: Cluster) -> None:
     status = start_through_the_alias(cluster, "login1")
     cluster.firewall.cut("login1", "login3")
-    landings = of_both_landings(cluster)
-    assert landings["login1"].status is not None
-    error = landings["login3"].error
+    assert by_way_of(cluster, "login1").status is not None
+    refused = by_way_of(cluster, "login3")
+    error = refused.error
     assert error is not None
     assert error["kind"] == "ServerElsewhere"
     assert f"runs on login1, pid {status['server_pid']}" in error["what"]
     for way in ("tunnel", "stdio"):
         assert f"{way} to login1: " in error["text"]
     assert 'addr="login1"' in error["advice"]
-    assert landings["login3"].seconds < 10
+    assert refused.seconds < 10
 
-    landings = of_both_landings(cluster, autostart=True)
-    started = landings["login3"].status
+    started = by_way_of(cluster, "login3", autostart=True).status
     assert started is not None
     assert started["started"]
     assert started["server_host"] == "login3"
     assert [one.partition(",")[0] for one in started["others"]] == ["login1"]
 
     # From then on no time is lost with trying.
-    stayed = of_both_landings(cluster)["login3"].status
+    stayed = by_way_of(cluster, "login3").status
     assert stayed is not None
     assert stayed["server_host"] == "login3"
     assert not [rung for rung in stayed["rungs"] if "login1" in rung["reason"]]
@@ -208,7 +196,7 @@ def test_a_crashed_head_costs_seconds_until_its_heartbeat_is_old(cluster: Cluste
     start_through_the_alias(cluster, "login1")
     (pid,) = servers(cluster)["login1"]
     cluster.host("login1").run("kill", "-KILL", str(pid))
-    outcome = of_both_landings(cluster, autostart=True)["login3"]
+    outcome = by_way_of(cluster, "login3", autostart=True)
     assert outcome.status is not None
     assert outcome.seconds < 10
 
@@ -219,15 +207,15 @@ def test_each_verb_works_from_the_other_head(cluster: Cluster) -> None:
     laptop, pid = cluster.near("laptop", "alice"), f"pid {status['server_pid']}"
     kept = laptop.cli("run", "--addr", "login", "--detach", "--", "sleep", "100")
     assert kept.returncode == 0, kept.stderr
-    for _ in HEADS:
-        assert pid in laptop.cli("status", "--addr", "login").stdout
-        assert "sleep 100" in laptop.cli("ps", "--addr", "login").stdout
-        assert f"serving as {pid}" in laptop.cli("logs", "--addr", "login").stdout
+    for verb, words in {"status": pid, "ps": "sleep 100", "logs": f"serving as {pid}"}.items():
+        cluster.firewall.turn_to("login3")
+        assert words in laptop.cli(verb, "--addr", "login").stdout
     # From a head, too, and from a compute node.
     for host in ("login3", "compute1"):
         near = cluster.near(host, "alice")
         assert pid in near.cli("status", "--addr", "login1").stdout
-    for _ in HEADS:
+    for head in HEADS:
+        cluster.firewall.turn_to(head)
         assert laptop.python(_REPLACE).stdout == f"{status['server_pid']}\n"
     stopped = cluster.near("login3", "alice").cli("stop", "--addr", "login1")
     assert pid in stopped.stdout, stopped.stderr
@@ -235,9 +223,9 @@ def test_each_verb_works_from_the_other_head(cluster: Cluster) -> None:
 
 
 def test_the_alias_ends_the_server_whichever_head_it_leads_to(cluster: Cluster) -> None:
-    for first in HEADS:
+    for first, other in (HEADS, HEADS[::-1]):
         start_through_the_alias(cluster, first)
-        # The next login ends at the other head.
+        cluster.firewall.turn_to(other)
         stopped = cluster.near("laptop", "alice").cli("stop", "--addr", "login")
         assert f"server on {first}" in stopped.stdout, stopped.stderr
         assert servers(cluster) == {"login1": [], "login3": []}
@@ -304,6 +292,8 @@ def test_a_session_waits_for_the_server_that_has_its_commands(cluster: Cluster) 
     """Coming back by the other head it must neither start a server there nor give up."""
     status = start_through_the_alias(cluster, "login1")
     near = cluster.near("laptop", "alice")
+    # From login1, so that the way back leads to the other head first.
+    cluster.firewall.turn_to("login1")
     process = near.host.popen(sys.executable, "-c", _FOLLOW, user="alice", stdin=subprocess.PIPE)
     assert process.stdout is not None
     try:
