@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from smartsim_bridge.server.__main__ import add_serve_options
 from smartsim_bridge.server.__main__ import main as serve
+from smartsim_bridge.server.options import add_serve_options
 
 PORT = 5555  # what init_command_server() looks for where nothing else is said
 

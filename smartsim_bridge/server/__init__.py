@@ -19,6 +19,7 @@ register     all commands by their ids, whoever follows them
 sessions     what one client asks for over the link that it has now
 visits       who is here: every link from its first word to its last
 site         a pyzmq of our own beside the far half: in, and into use
+options      how a server was asked to run, and the command line that says it
 serve        the server: who may talk, how long, and when it ends
 relay        stdin and stdout <-> the unix socket, for the stdio rung
 __main__     the far half's command line

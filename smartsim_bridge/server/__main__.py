@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import math
 import os
 import signal
 import sys
@@ -20,14 +19,13 @@ from typing import Optional
 from .. import __version__
 from ..errors import CommandServerError, ServerAlreadyRuns
 from ..protocol.beacon import Beacon, Credentials, found_line, ready_line
-from .allowance import is_program_name
-from .backlog import MAX_RATE, MAX_RUNNING
 from .detach import detached
 from .handover import read
 from .logbook import open_logbook
-from .manners import DEFAULT_NICE, MOST_NICE, take_back_seat
-from .places import STATE_VARIABLE, choose_places
-from .serve import IDLE_HOURS, MAX_LINKS, Server, ServerOptions
+from .manners import take_back_seat
+from .options import add_serve_options, options_of
+from .places import choose_places
+from .serve import Server
 from .site import is_safe_site, unpack, use_site
 from .succession import ENDING, answer_check
 
@@ -88,112 +86,6 @@ def _add_unpack(unpack: argparse.ArgumentParser) -> None:
     unpack.add_argument("--size", required=True, type=int, metavar="BYTES")
     unpack.add_argument("--digest", required=True, help="SHA-256")
     unpack.add_argument("directory", nargs="+", help="state directories, the best one first")
-
-
-def add_serve_options(parser: argparse.ArgumentParser, port: int = 0) -> None:
-    """The options of a server, for every program that starts one."""
-    parser.add_argument(
-        "--addr",
-        action="append",
-        metavar="ADDRESS",
-        help="address of this host to listen on (default 127.0.0.1); may be repeated",
-    )
-    parser.add_argument(
-        "--port", type=_port, default=port, help=f"TCP port, 0: any free one (default {port})"
-    )
-    parser.add_argument(
-        "--known-as",
-        action="append",
-        metavar="NAME",
-        help="what clients call this host, such as a login alias; may be repeated",
-    )
-    parser.add_argument("--state-dir", default="", help=f"default: ${STATE_VARIABLE}, or the home")
-    parser.add_argument(
-        "--idle-exit",
-        type=_hours,
-        default=IDLE_HOURS,
-        metavar="HOURS",
-        help="end after so long without client and command (default %(default)g)",
-    )
-    _add_limits(parser)
-
-
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    """What somebody who looks after the host may want bounded, or recorded."""
-    limits = parser.add_argument_group("limits, and a record")
-    limits.add_argument(
-        "--allow",
-        action="append",
-        type=_program,
-        metavar="NAME",
-        help="run this program and no other, may be repeated; no boundary: sbatch runs any script",
-    )
-    limits.add_argument(
-        "--audit", action="store_true", help="record who ran what in logs/HOST.audit"
-    )
-    for option, default, what in (
-        ("--max-commands", MAX_RUNNING, "commands that run at once; more wait"),
-        ("--max-clients", MAX_LINKS, "clients at once; more are refused"),
-    ):
-        limits.add_argument(
-            option, type=_count, default=default, metavar="N", help=f"{what} (default {default})"
-        )
-    limits.add_argument(
-        "--max-rate",
-        type=_rate,
-        default=MAX_RATE,
-        metavar="N",
-        help="commands started per second, after a burst; more wait (default %(default)g)",
-    )
-    limits.add_argument(
-        "--nice",
-        type=_nice,
-        default=DEFAULT_NICE,
-        metavar="N",
-        help=f"priority, 0 (as it is) to {MOST_NICE} (lowest); commands inherit it "
-        "(default %(default)s)",
-    )
-
-
-def _program(text: str) -> str:
-    if not is_program_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no bare name of a program")
-    return text
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than one")
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{text} per second is no rate")
-    return number
-
-
-def _nice(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= MOST_NICE:
-        raise argparse.ArgumentTypeError(f"{number} is not in 0 to {MOST_NICE}")
-    return number
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 65536:
-        raise argparse.ArgumentTypeError(f"{number} is no TCP port")
-    return number
-
-
-def _hours(text: str) -> float:
-    number = float(text)
-    if not number > 0:  # this way round for NaN
-        raise argparse.ArgumentTypeError(f"{text} hours are no time")
-    return number
 
 
 def _unpack(arguments: argparse.Namespace) -> int:
@@ -259,23 +151,7 @@ def _serve_on(descriptor: int, site: str) -> int:
 
 def _make(arguments: argparse.Namespace) -> Server:
     places = choose_places(os.environ, arguments.state_dir)
-    addresses = tuple(dict.fromkeys(arguments.addr or ["127.0.0.1"]))
-    options = ServerOptions(
-        __version__,
-        addresses,
-        arguments.port,
-        arguments.idle_exit * 3600,
-        allow=tuple(dict.fromkeys(arguments.allow or ())),
-        audit=arguments.audit,
-        max_commands=arguments.max_commands,
-        max_clients=arguments.max_clients,
-        max_rate=arguments.max_rate,
-        nice=arguments.nice,
-        known_as=tuple(dict.fromkeys(arguments.known_as or ())),
-        apart_from=tuple(arguments.apart_from or ()),
-        instead_of=arguments.instead_of,
-        site=arguments.site,
-    )
+    options = options_of(arguments, __version__)
     take_back_seat(options.nice)  # here: libzmq's threads inherit it, and so must come later
     return Server(options, places, os.environ)
 

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from typing import Any
 
 from ..errors import CommandServerError, ServerAlreadyRuns, ServerStartFailed
@@ -36,13 +36,14 @@ from ..protocol.messages import (
 )
 from .allowance import Allowance
 from .audit import Audit
-from .backlog import MAX_RATE, MAX_RUNNING, Backlog, Pace
+from .backlog import Backlog, Pace
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
 from .descriptors import commands_that_fit, raise_limit
 from .doors import Doors
 from .exits import ExitWatch
 from .handover import Carry, Past, written
 from .journal import Journal
+from .options import ServerOptions
 from .places import Places, private_directory
 from .register import Register
 from .sessions import MAX_NAME, Session
@@ -52,34 +53,12 @@ from .succession import check, execute, site_options, uninterrupted
 from .surroundings import Gone, Surroundings
 from .visits import Visits
 
-__all__ = ["Server", "ServerOptions"]
+__all__ = ["Server"]
 
 log = logging.getLogger(__name__)
 
-MAX_LINKS = 512  # each takes a task and some 20 KiB; a user has a few
 BEACON_SECONDS = 60.0  # between two touches of the beacon
-IDLE_HOURS = 12.0  # without client or command, then the server ends
 KILLED_SECONDS = 2.0  # for a killed command to be gone
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How a server was asked to run."""
-
-    version: str
-    addresses: tuple[str, ...] = ("127.0.0.1",)
-    port: int = 0
-    idle_seconds: float = IDLE_HOURS * 3600
-    allow: tuple[str, ...] = ()  # programs; none named: all
-    audit: bool = False
-    max_commands: int = MAX_RUNNING
-    max_clients: int = MAX_LINKS
-    max_rate: float = MAX_RATE  # starts per second
-    nice: int = 5
-    known_as: tuple[str, ...] = ()  # for the beacon, as are the next two
-    apart_from: tuple[str, ...] = ()
-    instead_of: str = ""
-    site: str = ""  # where pyzmq is imported from, where the Python has none
 
 
 class Server:
@@ -122,16 +101,7 @@ class Server:
         cls, past: Past, version: str, environ: Mapping[str, str], site: str = ""
     ) -> Server:
         """The server of `version` that goes on from there."""
-        told = past.server["options"]
-        known = {one.name: told[one.name] for one in fields(ServerOptions) if one.name in told}
-        options = ServerOptions(**{**known, "version": version, "site": site})
-        options = replace(
-            options,
-            addresses=tuple(options.addresses),
-            allow=tuple(options.allow),
-            known_as=tuple(options.known_as),
-            apart_from=tuple(options.apart_from),
-        )
+        options = ServerOptions.handed_over(past.server["options"], version, site)
         return cls(options, Places(**past.server["places"]), environ, past)
 
     @property

@@ -23,7 +23,7 @@ import pytest
 from smartsim_bridge import AsyncBridge, Bridge, cli, errors, init_command_server
 from smartsim_bridge.demo.embedded import EmbeddedHeadNode
 from smartsim_bridge.demo.show import add_demo_options
-from smartsim_bridge.server.__main__ import add_serve_options
+from smartsim_bridge.server.options import add_serve_options
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference.md"

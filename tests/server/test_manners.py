@@ -31,7 +31,7 @@ from smartsim_bridge.protocol.messages import (
 from smartsim_bridge.server import __main__ as command_line
 from smartsim_bridge.server.__main__ import main
 from smartsim_bridge.server.manners import DEFAULT_NICE, take_back_seat
-from smartsim_bridge.server.serve import ServerOptions
+from smartsim_bridge.server.options import ServerOptions
 from tests.server.running import Fleet
 from tests.server.talks import Talk
 from tests.support.loops import run

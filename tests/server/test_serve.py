@@ -38,8 +38,9 @@ from smartsim_bridge.protocol.messages import (
 )
 from smartsim_bridge.server import serve, visits
 from smartsim_bridge.server.beacon_file import Lock
+from smartsim_bridge.server.options import ServerOptions
 from smartsim_bridge.server.places import Places
-from smartsim_bridge.server.serve import Server, ServerOptions
+from smartsim_bridge.server.serve import Server
 from tests.links.pairs import all_from
 from tests.server.talks import Talk, hello
 from tests.support.loops import run

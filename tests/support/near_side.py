@@ -19,8 +19,9 @@ from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.links.stream_link import connect_unix
 from smartsim_bridge.protocol.messages import Hello, Ping, Welcome
+from smartsim_bridge.server.options import ServerOptions
 from smartsim_bridge.server.places import choose_places
-from smartsim_bridge.server.serve import Server, ServerOptions
+from smartsim_bridge.server.serve import Server
 from smartsim_bridge.settings import Settings
 
 __all__ = ["bridge_in", "bridge_on", "server_in", "session_on", "talk_by_hand"]
