@@ -61,6 +61,7 @@ _STAGES = {
 _ON_THE_WAY = (*_STAGES.values(), "login")
 # It says in one word only how it went.
 _BY_SSH = "left to the system's ssh"
+_BY_MASTER = "not checked now: it was when you logged in for your ControlMaster"
 
 
 def examine(settings: Settings) -> Report:
@@ -136,6 +137,8 @@ class _Examination:
             verdicts.authentication(connection.offered, connection.login),
             verdicts.login(seconds, self._questions.count),
         )
+        if connection.login == OVER_MASTER:
+            self.chart.skip(("host key",), _BY_MASTER)
         self.chart.skip(_ON_THE_WAY, _BY_SSH)
         is_touched = any(stage.name == "touch" for stage in journey.stages)
         if connection.login == OVER_MASTER:

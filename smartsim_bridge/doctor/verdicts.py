@@ -190,7 +190,9 @@ def _room(name: str, place: PlaceFound, more: str, is_over: bool) -> Finding:
     if is_over:
         advice.append("The quota is used up: free space before it stops a write.")
     if place.executes is False:
-        advice.append("Mounted noexec: the bridge runs, but --provision cannot load pyzmq there.")
+        advice.append(
+            f"Mounted noexec: with --provision, pyzmq goes to {' or '.join(ELSEWHERE)} instead."
+        )
     return Finding(name, WARN if advice else OK, _place(place) + more, " ".join(advice))
 
 

@@ -204,6 +204,8 @@ def test_a_master_of_the_user_stays_logged_in_and_is_told(make_head: MakeHead) -
         assert head.sshd.log.count("Accepted publickey") == 1
     assert failed(found) == []
     assert "over your ControlMaster" in found["authentication"].evidence
+    assert found["host key"].verdict == "skipped"
+    assert "when you logged in for your ControlMaster" in found["host key"].evidence
     assert "your ControlMaster stays logged in" in found["background"].evidence
 
 
@@ -314,6 +316,7 @@ def test_a_full_state_directory_is_told_with_the_place_that_is_taken_instead(
 def test_a_state_directory_without_execution_is_told(mount_state: Callable[[str], Head]) -> None:
     found = findings_of(mount_state("noexec"))["state directory"]
     assert "noexec" in found.evidence
+    assert "pyzmq goes to /var/tmp or /tmp" in found.advice
     assert found.verdict == "warn"
 
 
