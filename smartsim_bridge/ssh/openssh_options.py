@@ -28,6 +28,7 @@ _FOR_ALL_HOSTS = {
     "NumberOfPasswordPrompts": "1",
     "ForwardAgent": "no",
     "ForwardX11": "no",
+    "NoHostAuthenticationForLocalhost": "no",
     "UpdateHostKeys": "no",
     "LogLevel": "VERBOSE",
 }
@@ -63,16 +64,21 @@ def write_config(path: str, target: OpensshTarget, host_keys: str, *, can_ask: b
     if _NO_TICKET.lower() in target.keywords:
         lines[_NO_TICKET] = "no"
     text = "".join(f"{keyword} {value}\n" for keyword, value in lines.items())
-    text += "".join(f'Include "{file}"\n' for file in _config_files(target))
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    text += _what_ssh_would_read(target)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
 
 
-def _config_files(target: OpensshTarget) -> tuple[str, ...]:
-    """What ssh would have read."""
+def _what_ssh_would_read(target: OpensshTarget) -> str:
+    """A file that was named is copied: ssh takes it whosever it is, but not by an Include,
+    which also reads its name as a pattern."""
     if target.ssh_config is None:
-        return ("~/.ssh/config", "/etc/ssh/ssh_config")
-    return () if target.ssh_config == "none" else (os.path.abspath(target.ssh_config),)
+        return "Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"
+    if target.ssh_config.lower() == "none":
+        return ""
+    with open(target.ssh_config, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def master_arguments(target: OpensshTarget, directory: str, deadline: Deadline) -> list[str]:
