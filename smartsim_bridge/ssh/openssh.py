@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import weakref
 from types import TracebackType
+from typing import TypeVar
 
 from ..deadline import Deadline
 from ..errors import CommandServerError, MasterRequired, SshFailed
@@ -25,8 +27,13 @@ from .openssh_target import OpensshTarget
 
 __all__ = ["OpensshConnection", "live_master"]
 
+U = TypeVar("U", OpensshPipe, OpensshForward)
+
 # A pipe has no deadline of its own, but its start should have one.
 PIPE_SECONDS = 30.0
+
+# Of a host that is busy; where the caller sets no limit.
+ANSWER_SECONDS = 60.0
 
 # No such service: the host says so without starting a login shell.
 _NO_SUBSYSTEM = "smartsim-bridge-are-you-there"
@@ -41,6 +48,8 @@ class OpensshConnection:
         self._master = master
         self._lock = threading.Lock()
         self._is_closed = False
+        # What goes through the user's master does not end with ours.
+        self._uses: weakref.WeakSet[OpensshPipe | OpensshForward] = weakref.WeakSet()
         #: ssh does not tell which ways to log in the host offered.
         self.offered: tuple[str, ...] = ()
         #: How the login was done: "publickey by the system's ssh".
@@ -85,7 +94,10 @@ class OpensshConnection:
                     control = master.control
             except CommandServerError as error:
                 note.name = error.step or note.name  # one ssh does all the steps
+                error.host = error.host or target.destination
                 raise
+            except OSError as error:
+                raise _cannot_run(error, target.destination, "authenticate") from error
             connection = cls(target, control, master)
             note.detail = connection.login
             return connection
@@ -108,10 +120,10 @@ class OpensshConnection:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env=self._control.environment,
-                timeout=deadline.left if deadline.seconds is not None else None,
+                timeout=deadline.at_most(ANSWER_SECONDS),
                 check=False,
             )
-        except subprocess.TimeoutExpired:
+        except (OSError, subprocess.TimeoutExpired):
             return False
         return self.is_alive
 
@@ -126,31 +138,47 @@ class OpensshConnection:
     def open_stdio(self, command: str) -> OpensshPipe:
         """Starts a command and offers its standard input and output as a socket."""
         self._check_open()
-        return OpensshPipe(self._control, command, self._host, Deadline(PIPE_SECONDS))
+        pipe = OpensshPipe(self._control, command, self._host, Deadline(PIPE_SECONDS))
+        return self._used_by(pipe)
 
     def forward(
         self, host: str, port: int, *, directory: str, deadline: Deadline
     ) -> OpensshForward:
         """A local endpoint for `host:port` as the SSH host sees it; see `OpensshForward`."""
         self._check_open()
-        return OpensshForward(
-            self._control,
-            host,
-            port,
-            directory=directory,
-            via=self._host,
-            noise=self._master.noise if self._master is not None else None,
-            deadline=deadline,
-        )
+        try:
+            forward = OpensshForward(
+                self._control,
+                host,
+                port,
+                directory=directory,
+                via=self._host,
+                noise=self._master.noise if self._master is not None else None,
+                deadline=deadline,
+            )
+        except OSError as error:
+            raise _cannot_run(error, self._host, "tunnel") from error
+        return self._used_by(forward)
 
     def close(self) -> None:
-        """Ends our own master and all that uses it; the user's stays as it is."""
+        """Ends all that goes through it, and our own master; the user's stays as it is."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
+            uses = list(self._uses)
         if self._master is not None:
             self._master.close()
+        for use in uses:
+            use.close()
+
+    def _used_by(self, use: U) -> U:
+        with self._lock:
+            self._uses.add(use)
+            is_late = self._is_closed
+        if is_late:  # closed from another thread meanwhile
+            use.close()
+        return use
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -180,6 +208,10 @@ def live_master(target: OpensshTarget, deadline: Deadline) -> Control | None:
     """The user's own master for this target, if one is live now."""
     control = Control(target, target.control_path)
     return control if control.is_live(deadline) else None
+
+
+def _cannot_run(error: OSError, host: str, step: str) -> SshFailed:
+    return SshFailed(f"ssh cannot be run: {error.strerror or error}", host=host, step=step)
 
 
 def _no_master(target: OpensshTarget) -> MasterRequired:

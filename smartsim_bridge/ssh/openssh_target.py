@@ -185,6 +185,10 @@ def _ask_ssh(command: Sequence[str], host: str, deadline: Deadline) -> dict[str,
         )
     except subprocess.TimeoutExpired:
         raise SshFailed("`ssh -G` did not end in time", host=host, step="resolve") from None
+    except OSError as error:
+        raise SshFailed(
+            f"ssh cannot be run: {error.strerror}", host=host, step="resolve"
+        ) from error
     if done.returncode != 0:
         raise UnsupportedSshConfig(
             f"ssh does not accept its configuration: {printable(done.stderr.strip())}",

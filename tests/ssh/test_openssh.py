@@ -172,6 +172,18 @@ def test_a_jump_host_of_the_config_is_passed(
     assert gate.log.count("Accepted publickey for") == 1
 
 
+@pytest.mark.parametrize("name", ["two words", 'a "quote"', "100% [mine]*"])
+def test_a_named_file_is_read_as_ssh_reads_it(
+    name: str, make_sshd: MakeSshd, open_openssh: OpenOpenssh, tmp_path: Path
+) -> None:
+    running = make_sshd()
+    config = tmp_path / name
+    # A file that others can write to is taken where it was named.
+    config.write_text(running.ssh_config.read_text())
+    config.chmod(0o666)
+    assert run(open_openssh(running, ssh_config=str(config)), "echo on") == b"on\n"
+
+
 # --- masters
 
 
@@ -212,6 +224,25 @@ def test_a_file_in_the_masters_place_is_no_master(
     append(running, f"ControlPath {running.near_home}/file")
     (running.near_home / "file").write_text("no socket")
     assert isinstance(failure(open_openssh, running, only_master=True), MasterRequired)
+
+
+def test_what_uses_a_master_of_the_user_ends_with_the_connection(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh, echo: int, tmp_path: Path
+) -> None:
+    running = make_sshd()
+    with live_master_of(running):
+        connection = open_openssh(running)
+        pipe = connection.open_stdio("cat")
+        place = connection.forward(
+            "127.0.0.1", echo, directory=str(tmp_path), deadline=Deadline(10)
+        )
+        path = Path(place.endpoint[len("ipc://") :])
+        assert path.exists()
+        connection.close()
+        assert not place.is_alive
+        assert not path.parent.exists()
+        assert repr(pipe).endswith("closed>")
+        assert run(open_openssh(running, only_master=True), "echo on") == b"on\n"
 
 
 def test_a_master_whose_place_has_an_awkward_name_is_found(
@@ -260,6 +291,23 @@ def test_an_ssh_that_is_another_program_is_told(
 # --- what goes wrong
 
 
+def test_what_the_system_refuses_names_the_host(
+    sshd: Sshd, open_openssh: OpenOpenssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_keywords: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    target = openssh_target(sshd)
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with pytest.raises(SshFailed, match="Resource") as caught:
+        OpensshConnection.open(
+            target, ask=None, directory="/tmp", deadline=Deadline(5), journey=Journey("head")
+        )
+    assert (caught.value.host, caught.value.step) == (target.destination, "authenticate")
+    with pytest.raises(SshFailed, match="Resource"):
+        openssh_target(sshd)
+
+
 def test_an_unknown_host_is_sent_no_login(make_sshd: MakeSshd, open_openssh: OpenOpenssh) -> None:
     running = make_sshd()
     running.known_hosts.unlink()
@@ -267,6 +315,15 @@ def test_an_unknown_host_is_sent_no_login(make_sshd: MakeSshd, open_openssh: Ope
     assert isinstance(error, HostKeyUnknown)
     assert error.step == "host key"
     assert "Accepted" not in running.log
+
+
+def test_no_configuration_lets_an_unknown_key_pass(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh
+) -> None:
+    running = make_sshd()
+    running.known_hosts.unlink()
+    append(running, "NoHostAuthenticationForLocalhost yes", "StrictHostKeyChecking off")
+    assert isinstance(failure(open_openssh, running), HostKeyUnknown)
 
 
 def test_a_changed_key_is_told_with_its_fingerprint(
