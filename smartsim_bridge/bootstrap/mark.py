@@ -15,6 +15,7 @@ __all__ = ["send_and_read_to"]
 
 # Read before the mark in all, and kept of it.
 NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
+ONE_DAY = 86400.0  # sockets take no infinity
 
 
 def send_and_read_to(
@@ -46,4 +47,6 @@ def send_and_read_to(
 
 
 def _set_limit(stream: socket.socket, deadline: Deadline) -> None:
-    stream.settimeout(max(0.01, deadline.at_most(3600.0)))
+    if deadline.is_over:  # what never pauses would never wait that long
+        raise socket.timeout
+    stream.settimeout(deadline.at_most(ONE_DAY))

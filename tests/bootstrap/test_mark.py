@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -67,3 +68,23 @@ def test_noise_without_end_is_given_up(
 def test_the_deadline_ends_the_wait(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(socket.timeout):
         read(ends[0], 0.05)
+
+
+def test_the_deadline_ends_noise_that_never_pauses(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+
+    def talk() -> None:
+        with suppress(OSError):
+            while True:
+                theirs.sendall(b"y" * 1000)
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        with pytest.raises(socket.timeout):
+            read(ours, 0.05)
+    finally:
+        ours.close()
+        talker.join()
