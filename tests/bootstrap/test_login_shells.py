@@ -7,7 +7,6 @@ in the end: it works, or one sentence says what is wrong, soon.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import CommandsForbidden, NoLoginShell, ProbeFailed
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import NONCE, Head, write_program
+from tests.support.shells import shell_path
 
 # bash reads its file where it is run by sshd; see Head.host.
 FILES = {
@@ -35,19 +35,11 @@ SSH = {"SSH_CLIENT": "10.0.0.1 5 22", "SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22"
 SOON = 3.0  # seconds; a refusal is heard at once, the machine may be busy
 
 
-def program(name: str) -> str:
-    """Its path; where it is missing the test is skipped, and in CI it fails."""
-    path = shutil.which(name)
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name} here")
-    return str(path)
-
-
 def login(
     head: Head, name: str, start_up: str = "", prelude: str = "", **environment: str
 ) -> Facts:
     """The probe's answer through that shell with that start-up file."""
-    shell = program(name)
+    shell = shell_path(name)
     file = FILES[name]
     if file is not None:
         path = head.home / file
@@ -122,7 +114,7 @@ def test_an_endless_flood_is_left(head: Head, monkeypatch: pytest.MonkeyPatch) -
 def test_a_start_up_file_that_becomes_another_shell_of_the_family_is_no_trouble(
     head: Head, other: str
 ) -> None:
-    start_up = f'[ -n "$BECAME" ] || BECAME=yes exec {program(other)}\n'
+    start_up = f'[ -n "$BECAME" ] || BECAME=yes exec {shell_path(other)}\n'
 
     assert login(head, "bash", start_up).uid == os.getuid()
 
@@ -167,7 +159,7 @@ def test_where_sh_is_bash_exported_options_and_functions_change_nothing(
 ) -> None:
     # As on Red Hat and its kin.
     sh = head.programs / "sh"
-    sh.symlink_to(program("bash"))
+    sh.symlink_to(shell_path("bash"))
     monkeypatch.setattr(shell_module, "COMMAND", str(sh))
     start_up = """
         cd() { exit 9; }; printf() { exit 9; }; unalias() { exit 9; }
@@ -192,7 +184,7 @@ def test_markers_like_ours_are_noise(head: Head) -> None:
 
 def test_a_forced_command_that_is_a_shell_of_its_own_is_no_trouble(head: Head) -> None:
     for name, *options in (["bash", "-l"], ["bash", "--norc"], ["zsh"], ["ksh"]):
-        line = " ".join(["exec", program(name), *options])
+        line = " ".join(["exec", shell_path(name), *options])
         forced = write_program(head.programs / "forced", line)
         assert asked(head, forced).uid == os.getuid()
 
@@ -234,7 +226,7 @@ def test_a_start_up_file_that_becomes_a_shell_of_another_kind_is_told(
     head: Head, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     monkeypatch.setattr(shell_module, "PATIENCE", 0.3)
-    fault = failed(head, "bash", f"exec {program(other)}\n")
+    fault = failed(head, "bash", f"exec {shell_path(other)}\n")
 
     assert type(fault) is ProbeFailed, str(fault)
     assert f"{other[-3:] if other == 'tcsh' else other} read our script" in str(fault)
@@ -266,7 +258,7 @@ def test_an_account_without_a_login_shell_is_told(head: Head, script: str) -> No
 
 @pytest.mark.parametrize("path", ["/usr/sbin/nologin", "/bin/false"])
 def test_the_systems_own_refuse(head: Head, path: str) -> None:
-    refused(NoLoginShell, head, program(path))
+    refused(NoLoginShell, head, shell_path(path))
 
 
 FORBIDDEN = {
@@ -291,7 +283,7 @@ def test_a_site_that_forbids_commands_is_told(head: Head, script: str) -> None:
 
 
 def test_git_shell_refuses(head: Head) -> None:
-    refused(CommandsForbidden, head, program("git-shell"))
+    refused(CommandsForbidden, head, shell_path("git-shell"))
 
 
 def test_a_menu_is_quoted(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:

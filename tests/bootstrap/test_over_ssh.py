@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from smartsim_bridge.errors import CommandsForbidden, NoLoginShell, ProbeFailed
 from smartsim_bridge.ssh.connection import SshConnection
 from smartsim_bridge.stages import Journey
 from tests.support.fixtures import Connect, MakeSshd
+from tests.support.shells import shell_command, shell_path
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.sshd
@@ -129,9 +129,7 @@ def test_one_session_at_a_time_is_enough(make_sshd: MakeSshd, connect: Connect) 
 
 @pytest.mark.parametrize("shell", ["tcsh", "fish", "zsh", "ksh", "dash"])
 def test_other_login_shells_do(make_sshd: MakeSshd, connect: Connect, shell: str) -> None:
-    path = shutil.which(shell)
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {shell} here")
+    path = shell_path(shell)
     sshd = make_sshd(f'ForceCommand exec {path} -c "$SSH_ORIGINAL_COMMAND"')
 
     with ended(run(connect(sshd.target()))) as found:
@@ -142,11 +140,8 @@ def test_other_login_shells_do(make_sshd: MakeSshd, connect: Connect, shell: str
 def test_a_forced_command_that_runs_a_shell_of_its_own_is_no_trouble(
     make_sshd: MakeSshd, connect: Connect, other: str
 ) -> None:
-    name = other.split()[0]
-    if shutil.which(name) is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name} here")
-
-    with ended(run(connect(make_sshd(f"ForceCommand exec {other}").target()))) as found:
+    command = shell_command(other)
+    with ended(run(connect(make_sshd(f"ForceCommand exec {command}").target()))) as found:
         assert found.started
 
 
@@ -154,10 +149,8 @@ def test_a_forced_command_that_runs_a_shell_of_its_own_is_no_trouble(
 def test_a_shell_that_cannot_read_our_script_is_named(
     make_sshd: MakeSshd, connect: Connect, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    if shutil.which(other) is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {other} here")
     monkeypatch.setattr(shell_module, "PATIENCE", 0.5)
-    connection = connect(make_sshd(f"ForceCommand exec {other}").target())
+    connection = connect(make_sshd(f"ForceCommand exec {shell_path(other)}").target())
 
     with pytest.raises(ProbeFailed, match=r"(fish|csh) read our script"):
         run(connection)

@@ -34,6 +34,7 @@ from tests.bootstrap.samples import (
     old_pythons,
     write_program,
 )
+from tests.support.shells import shell_command, shell_path
 
 ROOT = Path(__file__).parents[2]
 LOGIN_SHELLS = ["sh", "bash", "dash", "busybox", "tcsh", "csh", "fish", "zsh", "ksh", "mksh"]
@@ -44,10 +45,6 @@ def ask(host: LocalHost, prelude: str = "", **wishes: object) -> Facts:
     arguments = {"journey": Journey("h"), **wishes}
     with Shell(host, prelude=prelude, deadline=Deadline(60), nonce=NONCE) as shell:
         return probe(shell, **arguments)  # type: ignore[arg-type]
-
-
-def present(commands: list[str]) -> list[str]:
-    return [command for command in commands if shutil.which(command.split()[0])]
 
 
 @contextmanager
@@ -79,14 +76,13 @@ def test_a_head_is_described(head: Head) -> None:
     assert facts.artifacts == ()
 
 
-@pytest.mark.parametrize("shell", present(SCRIPT_SHELLS))
+@pytest.mark.parametrize("shell", SCRIPT_SHELLS)
 def test_every_shell_finds_the_same(
     head: Head, monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
     head.add_python("python3", "3.11.2", "27.3.0")
     expected = ask(head.host())
-    path = shutil.which(shell.split()[0])
-    monkeypatch.setattr(shell_module, "COMMAND", " ".join([str(path), *shell.split()[1:]]))
+    monkeypatch.setattr(shell_module, "COMMAND", shell_command(shell))
 
     with running() as pid:
         head.add_server(beacon_of_process(pid))
@@ -96,9 +92,9 @@ def test_every_shell_finds_the_same(
     assert [beacon.alive for beacon in found.beacons] == [True]
 
 
-@pytest.mark.parametrize("shell", present(LOGIN_SHELLS))
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
 def test_every_login_shell_gets_the_script_to_sh(head: Head, shell: str) -> None:
-    path = shutil.which(shell)
+    path: str | Path = shell_path(shell)
     if shell == "busybox":
         path = head.add_program("ash", f'exec {path} sh "$@"')
 

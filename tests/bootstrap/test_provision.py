@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import ProvisionFailed
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import Head
+from tests.support.shells import shell_command
 from tests.support.wheels import make_wheel
 
 BUILD = Build("cpython-39-x86_64-linux-gnu", "linux-x86_64", "x86_64", 64, "glibc 2.28")
@@ -83,10 +83,7 @@ def test_pyzmq_arrives_whole_and_the_stage_tells_weight_and_place(head: Head, wh
 def test_every_shell_can_send_a_megabyte(
     head: Head, monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
-    path = shutil.which(shell.split()[0])
-    if path is None:
-        pytest.skip(f"no {shell} here")
-    monkeypatch.setattr(shell_module, "COMMAND", " ".join([path, *shell.split()[1:]]))
+    monkeypatch.setattr(shell_module, "COMMAND", shell_command(shell))
 
     assert (run(head, head.state) / "zmq/__init__.py").exists()
 

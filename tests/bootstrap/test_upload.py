@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from smartsim_bridge.bootstrap.upload import upload
 from smartsim_bridge.errors import UploadFailed
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import Head, modern_pythons, write_program
+from tests.support.shells import shell_command
 
 
 def send(
@@ -48,10 +48,7 @@ def test_any_size_arrives_whole(head: Head, size: int) -> None:
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh", "ksh", "mksh"])
 def test_every_shell_can_send(head: Head, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
-    path = shutil.which(shell.split()[0])
-    if path is None:
-        pytest.skip(f"no {shell} here")
-    monkeypatch.setattr(shell_module, "COMMAND", " ".join([path, *shell.split()[1:]]))
+    monkeypatch.setattr(shell_module, "COMMAND", shell_command(shell))
 
     assert Path(send(head, head.state)).read_bytes() == build().content
 
