@@ -3,7 +3,8 @@
 sshtunnel would make a connection of its own, check no host key and listen on all addresses;
 so it gets the transport that is logged in already, and a unix socket in a directory that
 only the user can enter.  It calls a tunnel up whatever the host thinks of it: whether the
-site permits forwarding is found out first, by opening one channel.
+site permits forwarding is found out first, by opening one channel, which is then that of the
+first connection.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import shutil
 import socket
 import threading
+import time
 from typing import Any
 
 import paramiko
@@ -34,6 +36,9 @@ BACKLOG = 128
 
 # Long enough for a busy host; a firewall that swallows packets takes minutes.
 PROOF_SECONDS = 15.0
+
+# A server hangs up on who says nothing: the channel of the proof is used soon, or not at all.
+PROVEN_SECONDS = 1.0
 
 _logger = logging.getLogger("smartsim_bridge.ssh.tunnel")
 # sshtunnel adds handlers of its own, also to paramiko's logger, where it finds none.
@@ -65,10 +70,14 @@ class Tunnel:
         self._via = via
         self._lock = threading.Lock()
         self._is_closed = False
-        _prove(transport, self._remote, via, deadline)
-        self._directory = socket_directory(directory) if HAS_UNIX_SOCKETS else None
+        way = _Way(transport, _prove(transport, self._remote, via, deadline))
+        try:
+            self._directory = socket_directory(directory) if HAS_UNIX_SOCKETS else None
+        except SshFailed:
+            way.close()
+            raise
         bind = ("127.0.0.1", 0) if self._directory is None else f"{self._directory}/t"
-        self._forwarder = _Forwarder(transport, self._remote, bind)
+        self._forwarder = _Forwarder(transport, way, self._remote, bind)
         try:
             self._forwarder.start()
             self.endpoint = _endpoint(self._forwarder.local_bind_addresses[0])
@@ -99,13 +108,47 @@ class Tunnel:
         return f"<Tunnel {self._remote[0]}:{self._remote[1]} via {self._via}, {state}>"
 
 
+class _Way:
+    """Gives each connection its channel, as sshtunnel asks for it; the first one the proven."""
+
+    def __init__(self, transport: paramiko.Transport, proven: paramiko.Channel) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._proven: paramiko.Channel | None = proven
+        self._spoilt_at = time.monotonic() + PROVEN_SECONDS
+
+    def open_channel(self, **place: Any) -> paramiko.Channel:
+        """What paramiko's does, and raises."""
+        with self._lock:
+            proven, self._proven = self._proven, None
+        if proven is None:
+            return self._transport.open_channel(**place)
+        if time.monotonic() < self._spoilt_at and not (proven.closed or proven.eof_received):
+            return proven
+        proven.close()
+        return self._transport.open_channel(**place)
+
+    def close(self) -> None:
+        """Ends the proven channel, if nobody has taken it."""
+        with self._lock:
+            proven, self._proven = self._proven, None
+        if proven is not None:
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                proven.close()
+
+
 class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has no types
     """sshtunnel's forwarder with a transport that is not its own."""
 
     def __init__(
-        self, transport: paramiko.Transport, remote: tuple[str, int], bind: str | tuple[str, int]
+        self,
+        transport: paramiko.Transport,
+        way: _Way,
+        remote: tuple[str, int],
+        bind: str | tuple[str, int],
     ) -> None:
         self._shared = transport
+        self._way = way
         self._pumps: set[Pump] = set()
         self._pumps_lock = threading.Lock()
         super().__init__(
@@ -131,6 +174,8 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
 
         class Handler(super()._make_ssh_forward_handler_class(remote)):  # type: ignore[misc]
             """Carries one connection with our pump: theirs has one thread and uses select()."""
+
+            ssh_transport = forwarder._way
 
             def _redirect(self, channel: paramiko.Channel) -> None:
                 # The copy outlives the handler, which closes its own.
@@ -162,6 +207,7 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]  # it has 
         # What is not there cannot be closed: stop() and __del__ both look.
         self.__dict__.pop("_transport", None)
         self.stop()
+        self._way.close()
         with self._pumps_lock:
             pumps = list(self._pumps)
         for pump in pumps:
@@ -189,12 +235,12 @@ def _listener_class(theirs: Any) -> Any:
 
 def _prove(
     transport: paramiko.Transport, remote: tuple[str, int], via: str, deadline: Deadline
-) -> None:
-    """Opens one channel to the port and closes it: an sshd that forbids forwarding says so
-    only at the first connection."""
+) -> paramiko.Channel:
+    """Opens one channel to the port: an sshd that forbids forwarding says so only at the first
+    connection."""
     place = f"{remote[0]}:{remote[1]}"
     try:
-        channel = transport.open_channel(
+        return transport.open_channel(
             "direct-tcpip", remote, ("127.0.0.1", 0), timeout=deadline.at_most(PROOF_SECONDS)
         )
     except paramiko.ChannelException as error:
@@ -211,7 +257,6 @@ def _prove(
             host=via,
             step="tunnel",
         ) from error
-    channel.close()
 
 
 def _endpoint(bound: str | tuple[str, int]) -> str:

@@ -20,6 +20,7 @@ from smartsim_bridge.ssh.socket_directory import PATH_LIMIT
 from smartsim_bridge.ssh.tunnel import Tunnel
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.sshd import Sshd
+from tests.support.waiting import wait_until
 
 
 class Server:
@@ -143,11 +144,41 @@ def test_a_side_that_does_not_read_can_still_send(tunnel: Tunnel, server: Server
     assert server.ended.acquire(timeout=10)
 
 
+def test_the_proof_is_the_first_connection(tunnel: Tunnel, server: Server) -> None:
+    for count in (1, 2):
+        with connected(tunnel) as stream:
+            stream.sendall(b"x")
+            assert stream.recv(1) == b"x"
+        assert len(server.accepted) == count
+
+
+@pytest.mark.parametrize("why", ["ended", "old"])
+def test_a_proof_that_is_no_use_any_more_is_no_connection(
+    connection: SshConnection,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    if why == "old":
+        monkeypatch.setattr("smartsim_bridge.ssh.tunnel.PROVEN_SECONDS", 0.0)
+    with contextlib.closing(forward(connection, server.port, tmp_path)) as tunnel:
+        if why == "ended":
+            wait_until(lambda: server.accepted)
+            server.accepted[0].shutdown(socket.SHUT_RDWR)
+            proven = tunnel._forwarder._way._proven
+            assert proven is not None
+            wait_until(lambda: proven.eof_received)
+        with connected(tunnel) as stream:
+            stream.sendall(b"x")
+            assert stream.recv(1) == b"x"
+        assert len(server.accepted) == 2
+
+
 def test_a_server_that_hangs_up_ends_the_connection(tunnel: Tunnel, server: Server) -> None:
     with connected(tunnel) as stream:
         stream.sendall(b"x")
         stream.recv(1)
-        # The first was the proof.
         server.accepted[-1].shutdown(socket.SHUT_RDWR)
         assert stream.recv(1) == b""
 
@@ -155,7 +186,6 @@ def test_a_server_that_hangs_up_ends_the_connection(tunnel: Tunnel, server: Serv
 def test_a_client_that_goes_away_ends_the_connection_on_the_far_side(
     tunnel: Tunnel, server: Server
 ) -> None:
-    assert server.ended.acquire(timeout=10)  # the proof
     stream = connected(tunnel)
     stream.sendall(b"x")
     stream.recv(1)
@@ -245,6 +275,7 @@ def test_a_port_that_closes_later_ends_connections_without_a_word(
 ) -> None:
     """socketserver would print a traceback for each, and ZMQ tries again and again."""
     server.stop_listening()
+    connected(tunnel).close()  # the one that the proof has opened
     with connected(tunnel) as stream:
         assert stream.recv(1) == b""
     assert tunnel.is_alive
