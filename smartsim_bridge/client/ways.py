@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..deadline import Deadline
 from ..errors import CommandServerError, NoCredentials, PeerSilent
 from ..links.link import Link
 from ..protocol.beacon import Beacon
@@ -18,6 +19,7 @@ from . import rungs
 from .attempts import GREETING_SECONDS, Attempts
 from .beacons import Sighting
 from .endpoints import forwarded, reachable
+from .steps import in_thread
 from .talk import Talk
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ NEIGHBOUR_SECONDS = 2.0  # for a server on another head to answer our greeting
 # For a port to take a connection, where stdio is still to come: another head is near, or
 # somebody in between drops the packets.
 KNOCK_SECONDS = 1.0
+LAST_SECONDS = 1.0  # for the host to show that it is there, even if no time is left
 # For a server that was started without.
 LATER = "`smartsim-bridge start --replace --provision` gives it pyzmq, and its commands go on"
 
@@ -83,9 +86,16 @@ class Ways:
         faults = self._attempts.faults[before:]
         # One way that falls silent may be the fault of the way.
         is_whole = tuple(names) == ALL_WAYS and not self._elsewhere
-        if is_whole and faults and isinstance(faults[-1], PeerSilent):
+        is_silent = is_whole and faults and isinstance(faults[-1], PeerSilent)
+        if is_silent and await self._host_answers():
             raise does_not_answer(server.beacon)
         return None
+
+    async def _host_answers(self) -> bool:
+        """Whether the host does: else nobody knows how its server is."""
+        limit = max(LAST_SECONDS, self._attempts.deadline.at_most(GREETING_SECONDS))
+        deadline = Deadline(limit)
+        return await in_thread(lambda: self._connection.answers(deadline), lambda _: None)
 
     async def _tunnel(self, server: Sighting) -> tuple[str, Talk] | None:
         beacon, attempts = server.beacon, self._attempts
