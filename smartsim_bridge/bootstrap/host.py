@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..deadline import Deadline
+
 __all__ = ["Host", "LocalHost", "LocalPipe", "LocalTarget", "Pipe", "Target"]
 
 # Kept of what a local command complains.
@@ -63,8 +65,8 @@ class Host(Protocol):
     def target(self) -> Target:
         """The host this leads to."""
 
-    def open_stdio(self, command: str) -> Pipe:
-        """Starts `command`.  Raises a CommandServerError where that is not possible."""
+    def open_stdio(self, command: str, *, deadline: Deadline | None = None) -> Pipe:
+        """Starts `command`, until `deadline`.  Raises a CommandServerError where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class LocalHost:
             self._environment["HOME"] = home
         self._shell = shell
 
-    def open_stdio(self, command: str) -> LocalPipe:
+    def open_stdio(self, command: str, *, deadline: Deadline | None = None) -> LocalPipe:
         """Starts `command` in a session of its own, in the home directory."""
         return LocalPipe([self._shell, "-c", command], self._environment)
 

@@ -99,7 +99,7 @@ class Shell:
 
     def _open(self) -> None:
         self.close()
-        self._pipe = self._connection.open_stdio(COMMAND)
+        self._pipe = self._connection.open_stdio(COMMAND, deadline=self.deadline)
         self._noise = ""
         self._is_last = False
 

@@ -84,7 +84,7 @@ async def dial_stdio(
     host = connection.target.destination
 
     def start() -> Pipe:
-        pipe = connection.open_stdio(relay.COMMAND)
+        pipe = connection.open_stdio(relay.COMMAND, deadline=deadline)
         try:
             limit = deadline
             if elsewhere:

@@ -38,7 +38,7 @@ __all__ = ["SshConnection"]
 # Below the shortest idle limits of firewalls; paramiko asks for no answer to them.
 KEEPALIVE_SECONDS = 30
 
-# A pipe has no deadline of its own, but its start should have one.
+# The start of a pipe, for callers without a deadline of their own.
 PIPE_SECONDS = 30.0
 
 # Event.wait takes no infinity.
@@ -126,9 +126,10 @@ class SshConnection:
         """Runs a command in the user's login shell, to its end.  Raises SshFailed."""
         return execute(self._transport, command, stdin, self._host, deadline)
 
-    def open_stdio(self, command: str) -> StdioPipe:
-        """Starts a command and offers its standard input and output as a socket."""
-        return StdioPipe(self._transport, command, self._host, Deadline(PIPE_SECONDS))
+    def open_stdio(self, command: str, *, deadline: Deadline | None = None) -> StdioPipe:
+        """Starts a command, until `deadline`, and offers its standard input and output."""
+        limit = (deadline or Deadline(None)).within(PIPE_SECONDS)
+        return StdioPipe(self._transport, command, self._host, limit)
 
     def forward(self, host: str, port: int, *, directory: str, deadline: Deadline) -> Tunnel:
         """A local endpoint for `host:port` as the SSH host sees it; see `Tunnel`."""

@@ -145,8 +145,11 @@ class Connection(Protocol):
     def execute(self, command: str, *, stdin: bytes = b"", deadline: Deadline) -> Completed:
         """Runs a command in the user's login shell, to its end.  Raises SshFailed."""
 
-    def open_stdio(self, command: str) -> Pipe:
-        """Starts a command and offers its standard input and output.  Raises SshFailed."""
+    def open_stdio(self, command: str, *, deadline: Deadline | None = None) -> Pipe:
+        """Starts a command and offers its standard input and output.
+
+        Only the start has a `deadline`.  Raises SshFailed.
+        """
 
     def forward(self, host: str, port: int, *, directory: str, deadline: Deadline) -> Forward:
         """A local endpoint for `host:port` as the SSH host sees it.

@@ -29,7 +29,7 @@ __all__ = ["OpensshConnection", "live_master"]
 
 U = TypeVar("U", OpensshPipe, OpensshForward)
 
-# A pipe has no deadline of its own, but its start should have one.
+# The start of a pipe, for callers without a deadline of their own.
 PIPE_SECONDS = 30.0
 
 # Of a host that is busy; where the caller sets no limit.
@@ -135,11 +135,11 @@ class OpensshConnection:
         self._check_open()
         return execute(self._control, command, stdin, self._host, deadline)
 
-    def open_stdio(self, command: str) -> OpensshPipe:
-        """Starts a command and offers its standard input and output as a socket."""
+    def open_stdio(self, command: str, *, deadline: Deadline | None = None) -> OpensshPipe:
+        """Starts a command, until `deadline`, and offers its standard input and output."""
+        limit = (deadline or Deadline(None)).within(PIPE_SECONDS)
         self._check_open()
-        pipe = OpensshPipe(self._control, command, self._host, Deadline(PIPE_SECONDS))
-        return self._used_by(pipe)
+        return self._used_by(OpensshPipe(self._control, command, self._host, limit))
 
     def forward(
         self, host: str, port: int, *, directory: str, deadline: Deadline
