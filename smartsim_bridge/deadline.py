@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Deadline"]
+__all__ = ["ONE_DAY", "Deadline"]
+
+ONE_DAY = 86400.0  # for what takes no infinity, as sockets and selectors
 
 
 class Deadline:

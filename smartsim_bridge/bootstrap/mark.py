@@ -9,13 +9,10 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
+from .noise import NOISE_KEPT, NOISE_LIMIT
 
 __all__ = ["send_and_read_to"]
-
-# Read before the mark in all, and kept of it.
-NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
-ONE_DAY = 86400.0  # sockets take no infinity
 
 
 def send_and_read_to(

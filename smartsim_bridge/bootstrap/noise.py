@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from ..protocol.beacon import READY_WORD
 
-__all__ = ["clean", "explain"]
+__all__ = ["NOISE_KEPT", "NOISE_LIMIT", "clean", "explain"]
+
+# A start-up file may print a lot before our answer, of which the end is kept; but not for ever.
+NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
 
 MAX_LINES = 30  # a motd is longer and says less; the end of it is nearest to the fault
 MAX_LINE = 300  # characters; more is a data dump

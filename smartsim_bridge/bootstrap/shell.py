@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
 from ..errors import BootstrapFailed, ProbeFailed
 from .host import Host, Pipe
-from .noise import clean, explain
+from .noise import NOISE_KEPT, NOISE_LIMIT, clean, explain
 from .refusal import refusal
 from .script import COMMAND, greeting, subshell
 
@@ -26,8 +26,6 @@ __all__ = ["Answer", "Shell"]
 
 # Real answers have a few kilobytes.
 ANSWER_LIMIT = 1 << 20
-# A start-up file may print more than that before, of which the end is kept; but not for ever.
-NOISE_LIMIT, NOISE_KEPT = 64 << 20, 1 << 16
 # Seconds granted to a shell to end by itself.
 GOODBYE = 1.0
 # Seconds after which a session that has not become our shell sees its input end.  A forced
@@ -35,7 +33,6 @@ GOODBYE = 1.0
 # a slow start-up file answers all the same, and the next one is waited for.
 PATIENCE = 5.0
 CHUNK = 65536
-ONE_DAY = 86400.0  # sockets take no infinity
 
 
 @dataclass(frozen=True)

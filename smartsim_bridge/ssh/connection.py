@@ -18,7 +18,7 @@ from typing import Union
 
 import paramiko
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
 from ..errors import ForwardingRefused, SshFailed
 from ..stages import Journey
 from .algorithms import disabled, offered
@@ -42,7 +42,6 @@ KEEPALIVE_SECONDS = 30
 PIPE_SECONDS = 30.0
 
 # Event.wait takes no infinity.
-ONE_DAY = 86400.0
 
 # paramiko complains there in lines and tracebacks; the errors raised say it better, and
 # without a handler Python would print it all into the user's terminal.

@@ -8,7 +8,7 @@ import re
 import selectors
 import shutil
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
 from ..errors import AuthenticationRequired, CommandServerError, SshFailed
 from ..stages import Journey
 from .ask import Ask, Unattended
@@ -22,7 +22,6 @@ from .socket_directory import socket_directory
 __all__ = ["login_of", "start_master"]
 
 # With no limit of the caller's; a selector takes no infinity.
-ONE_DAY = 86400.0
 
 
 def start_master(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
 from .openssh_target import OpensshTarget
 
 __all__ = ["READY", "master_arguments", "write_config"]
@@ -18,7 +18,6 @@ __all__ = ["READY", "master_arguments", "write_config"]
 KEEPALIVE_SECONDS = 30
 
 # With no limit of the caller's; ssh takes no infinity.
-ONE_DAY = 86400.0
 
 #: What ssh prints on its standard output once it is logged in.
 READY = "smartsim_bridge: logged in"

@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 
-from ..deadline import Deadline
+from ..deadline import ONE_DAY, Deadline
 from ..errors import SshFailed
 from .engine import Completed, Kept
 from .openssh_control import Control
@@ -39,7 +39,6 @@ FREE_SLOT_SECONDS, FREE_SLOT_PAUSE = 1.0, 0.02
 END_SECONDS = 1.0
 
 CHUNK = 65536
-ONE_DAY = 86400.0
 
 
 class _Opening:
