@@ -283,8 +283,8 @@ class HandshakeFailed(CommandServerError):
 
 
 class NobodyListening(HandshakeFailed):
-    """No server listens there: start one with autostart=True, or
-    scripts/start_cmd_server.py on the head."""
+    """No server listens there: start one with autostart=True or `smartsim-bridge start`, or
+    run scripts/start_cmd_server.py on the head."""
 
 
 class PeerSilent(HandshakeFailed):
@@ -316,12 +316,14 @@ class VersionMismatch(HandshakeFailed):
 
 
 class NoServer(CommandServerError):
-    """Pass autostart=True, or run scripts/start_cmd_server.py on the head."""
+    """Start one with autostart=True or `smartsim-bridge start`, or run
+    scripts/start_cmd_server.py on the head."""
 
 
 class ServerElsewhere(CommandServerError):
     """The login ended at another head than your server's, and no way leads from one to the
-    other: name the server's head, or pass autostart=True."""
+    other: name the server's head, or start one where you came out, with autostart=True
+    or `smartsim-bridge start`."""
 
 
 class NoCredentials(CommandServerError):

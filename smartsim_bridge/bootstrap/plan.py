@@ -130,7 +130,10 @@ def _no_server(facts: Facts, wish: Wish, leftovers: list[str]) -> NoServer:
     advice = None
     if others:
         found = f"; servers of yours run on {', '.join(others)}{found}"
-        advice = "Name the head that you mean, or pass autostart=True for one there."
+        advice = (
+            "Name the head that you mean, or start one there with autostart=True or "
+            "`smartsim-bridge start`."
+        )
     what = f"No command server runs there{found}"
     return NoServer(what, host=wish.spelled, step="plan", advice=advice)
 

@@ -162,7 +162,10 @@ class _Climber:
         others = [one.beacon for one in self._seen if one.is_fresh and not one.is_alive_here]
         if isinstance(fault, NoServer) and others:
             hosts = ", ".join(f"{one.host} (pid {one.pid})" for one in others)
-            advice = "Name the head that you mean, or pass autostart=True for one here."
+            advice = (
+                "Name the head that you mean, or start one here with autostart=True or "
+                "`smartsim-bridge start`."
+            )
             what = f"{fault.what}; servers of yours run on {hosts}"
             return NoServer(what, host=fault.host, step=fault.step, advice=advice)
         return fault
@@ -328,8 +331,8 @@ class _Climber:
             f"{self._place.host} ended at {landed}, from where it cannot be reached{reasons}\n",
             host=landed,
             step="neighbours",
-            advice=f'Name that head, addr="{beacon.host}", or pass autostart=True for a server '
-            f"on {landed}.",
+            advice=f'Name that head, addr="{beacon.host}", or start a server on {landed} with '
+            "autostart=True or `smartsim-bridge start`.",
         )
 
     async def _ensure(self, host: Host, python: str | None, *, alone: bool = False) -> Found:

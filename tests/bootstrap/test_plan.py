@@ -108,7 +108,8 @@ def test_no_server_and_no_autostart_says_so_with_host_and_step() -> None:
 
     assert str(raised.value) == (
         "No command server runs there [host me@login1, step plan]. "
-        "Pass autostart=True, or run scripts/start_cmd_server.py on the head."
+        "Start one with autostart=True or `smartsim-bridge start`, or run "
+        "scripts/start_cmd_server.py on the head."
     )
 
 
