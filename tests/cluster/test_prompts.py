@@ -19,7 +19,7 @@ from .near_side import Outcome
 
 pytestmark = pytest.mark.cluster
 
-SOON = 15.0  # seconds, PAM's own delay after a wrong password included
+SOON = 10.0  # seconds for a login that fails
 LOCKED = "~/.ssh/id_locked"
 PASSPHRASE = ("passphrase", "sesame")
 
