@@ -7,7 +7,6 @@ of where the master comes from.
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import select
 import socket
@@ -94,18 +93,22 @@ class OpensshPipe:
         self._noise = Kept(self._noise_limit)
         self._opening = _Opening()
         self.socket, theirs = socket.socketpair()
-        with theirs:
+        # Not a pipe: a master keeps its copy as long as the command lives, and only a socket
+        # can be cut from here.
+        self._complaints, their_errors = socket.socketpair()
+        with theirs, their_errors:
             try:
                 self._process = subprocess.Popen(
                     control.command(command, options=("-v",)),
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
-                    stderr=subprocess.PIPE,
+                    stderr=their_errors.fileno(),
                     env=control.environment,
                     start_new_session=True,
                 )
             except OSError as error:
                 self.socket.close()
+                self._complaints.close()
                 raise _no_session(f"ssh cannot be run: {error.strerror}", self._host) from error
         self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
         self._listener.start()
@@ -119,13 +122,18 @@ class OpensshPipe:
     def _undo(self) -> None:
         self.end()
         self.socket.close()
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        # Its thread closes it, after what was said already.
+        with contextlib.suppress(OSError):
+            self._complaints.shutdown(socket.SHUT_RDWR)
         self._listener.join(END_SECONDS)
 
     def _listen(self) -> None:
         """Takes what ssh says of itself, and then what the command says."""
-        stream = self._process.stderr
-        assert isinstance(stream, io.BufferedReader)
-        with stream, contextlib.suppress(OSError, ValueError):
+        said = self._complaints
+        with said, said.makefile("rb") as stream, contextlib.suppress(OSError, ValueError):
             for line in stream:
                 if OPENED in line:
                     self._opening.is_open = True
@@ -190,7 +198,7 @@ class OpensshPipe:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._listener.join(END_SECONDS)
+        self._stop_listening()
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._process.poll() is None else "ended"

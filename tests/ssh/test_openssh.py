@@ -245,6 +245,20 @@ def test_what_uses_a_master_of_the_user_ends_with_the_connection(
         assert run(open_openssh(running, only_master=True), "echo on") == b"on\n"
 
 
+def test_a_command_that_goes_on_holds_nothing_here(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh
+) -> None:
+    running = make_sshd()
+    with live_master_of(running):
+        connection = open_openssh(running)
+        before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        pipe = connection.open_stdio("echo $$ >&2; exec sleep 60")
+        wait_until(lambda: pipe.noise.endswith("\n"))
+        pipe.close()
+        assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+        assert run(connection, f"kill {pipe.noise.split()[-1]}; echo on") == b"on\n"
+
+
 def test_a_master_whose_place_has_an_awkward_name_is_found(
     make_sshd: MakeSshd, open_openssh: OpenOpenssh
 ) -> None:
