@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,8 +17,9 @@ from smartsim_bridge.bootstrap import plan as plan_module
 from smartsim_bridge.bootstrap.artifact import build
 from smartsim_bridge.bootstrap.ensure import Found, ensure_server, find_server
 from smartsim_bridge.bootstrap.facts import Facts
+from smartsim_bridge.bootstrap.provision import Provision
 from smartsim_bridge.deadline import Deadline
-from smartsim_bridge.errors import LaunchFailed, NoServer, NoUsablePython
+from smartsim_bridge.errors import LaunchFailed, NoServer, NoUsablePython, ProvisionFailed
 from smartsim_bridge.stages import Journey
 from tests.bootstrap.samples import Head, modern_pythons, start_ticks
 
@@ -144,6 +146,27 @@ def test_a_launch_that_fails_with_what_was_just_sent_is_not_repeated(errands: Er
     with pytest.raises(LaunchFailed, match="with status 7"):
         errands.run(python=python)
     assert errands.stages() == ["probe", "launch", "upload", "launch"]
+
+
+def test_a_pyzmq_that_used_up_all_time_is_the_error(
+    errands: Errands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the launch, for which nothing was left."""
+    now = [0.0]
+
+    def provide(*_: object, **__: object) -> NoReturn:
+        now[0] += 100
+        raise ProvisionFailed("No wheel came in time", step="provision")
+
+    monkeypatch.setattr("smartsim_bridge.bootstrap.ensure.provide", provide)
+    python = errands.head.add_python("python", "3.11.2", why="No module named zmq")
+    monkeypatch.setattr("smartsim_bridge.bootstrap.ensure.upload", lambda *_, **__: "/s/far/f.pyz")
+    with pytest.raises(ProvisionFailed, match="No wheel came in time"):
+        errands.run(
+            python=python,
+            provision=Provision(str(tmp_path)),
+            deadline=Deadline(60, clock=lambda: now[0]),
+        )
 
 
 def test_the_server_has_the_umask_of_the_login(errands: Errands) -> None:
