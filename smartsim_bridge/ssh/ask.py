@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -162,12 +163,34 @@ def _no_echo(descriptor: int) -> Iterator[None]:
     # Who is interrupted while another thread asks may end the program: the shell would be mute.
     atexit.register(restore)
     try:
-        # Flushing drops what was typed ahead: it was not meant for this prompt.
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
-        yield
+        with _also_at_sigterm(restore):
+            # Flushing drops what was typed ahead: it was not meant for this prompt.
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+            yield
     finally:
         restore()
         atexit.unregister(restore)
+
+
+@contextmanager
+def _also_at_sigterm(undo: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM ends this program as it did, after `undo`; who has a handler for it, keeps that."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        with suppress(Exception):  # nothing may keep it from ending
+            undo()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _read_line(descriptor: int, prompt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -206,6 +207,19 @@ except Exception as fault:
     print("failed", type(fault).__name__, fault)
 """
 
+TERMINATED = """
+import os, signal, sys, termios, threading, time
+signal.alarm(50)
+from smartsim_bridge import init_command_server
+def end_at_the_prompt():
+    with open("/dev/tty") as terminal:
+        while termios.tcgetattr(terminal)[3] & termios.ECHO:
+            time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_at_the_prompt, daemon=True).start()
+init_command_server("head", autostart=True, ssh_config=sys.argv[1])
+"""
+
 AWAITING = """
 import asyncio, signal, sys
 signal.alarm(50)
@@ -219,7 +233,8 @@ def at_a_terminal(program: str, head: Head, typed: bytes) -> str:
     shell = (
         "import signal, subprocess, sys, termios\n"
         "signal.signal(signal.SIGINT, lambda *_: None)\n"
-        "subprocess.run([sys.executable, '-c', *sys.argv[1:]])\n"
+        "ended = subprocess.run([sys.executable, '-c', *sys.argv[1:]])\n"
+        "print('ended', ended.returncode)\n"
         "print('afterwards, echo', bool(termios.tcgetattr(0)[3] & termios.ECHO))\n"
     )
     child, terminal = pty.fork()
@@ -256,6 +271,15 @@ def test_ctrl_c_at_a_prompt_of_another_thread_leaves_the_terminal_as_it_was(
     head = make_head(*BY_PASSWORD)
     shown = at_a_terminal(AWAITING, head, b"half an answ\x03")
     assert "KeyboardInterrupt" in shown
+    assert "afterwards, echo True" in shown
+    wait_until(lambda: head.sshd.session_pids() == [])
+    assert logins(head) == (1, 0, 0)
+
+
+def test_sigterm_at_the_prompt_leaves_the_terminal_as_it_was(make_head: MakeHead) -> None:
+    head = make_head(*BY_PASSWORD)
+    shown = at_a_terminal(TERMINATED, head, b"")
+    assert f"ended {-signal.SIGTERM}" in shown
     assert "afterwards, echo True" in shown
     wait_until(lambda: head.sshd.session_pids() == [])
     assert logins(head) == (1, 0, 0)
