@@ -1,4 +1,4 @@
-"""paramiko's transport, with three of its habits mended.
+"""paramiko's transport, with four of its habits mended.
 
 Many threads use the channels of one connection.  paramiko builds a message while it holds
 the channel's lock and sends it after letting go, so the end of the input, or data, can
@@ -6,11 +6,15 @@ leave after the CLOSE of the same channel (RFC 4254, 5.3: nothing may).  OpenSSH
 the whole connection, with every other channel on it.  Here such a message is dropped: the
 channel is closed, and nobody at the other end could have taken it.
 
+Before each attempt to log in it asks for the service anew, which costs a round trip each; once
+is enough (RFC 4252, 5), and ssh asks once.
+
 And why a host ends the connection goes into paramiko's log; here it is kept for the error.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import paramiko
@@ -24,6 +28,8 @@ __all__ = ["BROKEN", "Transport", "farewell"]
 BROKEN = (OSError, EOFError, paramiko.SSHException)
 
 MAX_FAREWELL = 500  # characters of it are shown
+
+_SERVICE_REQUEST = 5
 
 # RFC 4254, 9: the messages that name a channel of the recipient right behind their number.
 _WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST = 93, 94, 95, 96, 97, 98
@@ -60,6 +66,12 @@ class Transport(paramiko.Transport):
     def _send_message(self, data: paramiko.Message) -> None:
         # paramiko holds one lock around this for everything that users send.
         raw = data.asbytes()
+        if raw[0] == _SERVICE_REQUEST and self.offered:
+            # An agent may ask a person to allow the signature: not in the caller's thread, whose
+            # patience is limited, and who holds a lock.
+            granted = (self.auth_handler,)
+            threading.Thread(target=self._go_on, args=granted, name="ssh-auth", daemon=True).start()
+            return
         if raw[0] in _ABOUT_CHANNEL:
             channel = int.from_bytes(raw[1:5], "big")
             if channel in self._closed_channels:
@@ -67,6 +79,18 @@ class Transport(paramiko.Transport):
             if raw[0] == _CLOSE:
                 self._closed_channels.add(channel)
         super()._send_message(data)  # type: ignore[misc]
+
+    def _go_on(self, login: Any) -> None:
+        """Has the login go on as if the host had granted the service again."""
+        granted = paramiko.Message()
+        granted.add_string("ssh-userauth")
+        granted.rewind()
+        try:
+            login._parse_service_accept(granted)
+        # Handed to whoever waits for the login, whatever it is: nobody else sees it.
+        except Exception as error:  # noqa: BLE001
+            self.saved_exception = error
+            login.auth_event.set()
 
     def _parse_channel_open_success(self, message: paramiko.Message) -> None:
         raw = message.get_remainder()

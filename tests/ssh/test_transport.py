@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import paramiko
 import pytest
+from paramiko.auth_handler import AuthHandler
 
 from smartsim_bridge.deadline import Deadline
+from smartsim_bridge.errors import SshFailed
 from smartsim_bridge.ssh.connection import SshConnection
 from smartsim_bridge.ssh.transport import Transport
 from tests.support.fixtures import Connect
 from tests.support.sshd import Sshd
+
+SERVICE_REQUEST, USERAUTH_REQUEST = 5, 50
 
 
 @pytest.fixture
@@ -59,3 +63,32 @@ def test_nothing_is_said_of_a_channel_after_its_close() -> None:
     transport._send_message(about(94, 6))
     transport._send_message(about(90, 5))  # CHANNEL_OPEN: the number is ours there
     assert transport.sent == [94, 96, 97, 94, 90]
+
+
+@pytest.mark.sshd
+def test_a_login_of_several_attempts_asks_for_the_service_once(
+    sshd: Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    send = paramiko.Transport._send_message  # type: ignore[attr-defined]
+
+    def record(transport: paramiko.Transport, data: paramiko.Message) -> None:
+        sent.append(data.asbytes()[0])
+        send(transport, data)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_message", record)
+    connect(sshd.target())
+    assert sent.count(SERVICE_REQUEST) == 1
+    assert sent.count(USERAUTH_REQUEST) == 2  # none, and then the key
+
+
+@pytest.mark.sshd
+def test_a_signature_that_fails_is_the_end_of_the_login(
+    sshd: Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise paramiko.SSHException("the agent is gone")
+
+    monkeypatch.setattr(AuthHandler, "_get_session_blob", fail)
+    with pytest.raises(SshFailed, match="the agent is gone"):
+        connect(sshd.target())
