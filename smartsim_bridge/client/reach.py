@@ -7,8 +7,6 @@ makes a connection.
 from __future__ import annotations
 
 import glob
-import os
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -39,6 +37,7 @@ def open_connection(settings: Settings, deadline: Deadline, journey: Journey) ->
     """
     if settings.ssh in ("openssh", "master"):
         return _open_openssh(settings, deadline, journey, f'ssh="{settings.ssh}"')
+    from ..ssh.openssh_target import find_ssh
     from ..ssh.target import resolve_target
 
     try:
@@ -50,7 +49,7 @@ def open_connection(settings: Settings, deadline: Deadline, journey: Journey) ->
         )
         why = _why_openssh(target, settings, deadline)
     except UnsupportedSshConfig as unsupported:
-        if settings.ssh == "paramiko" or not _has_openssh():
+        if settings.ssh == "paramiko" or find_ssh() is None:
             raise
         why = unsupported.what
     if why:
@@ -102,7 +101,9 @@ def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
     """
     if settings.ssh != "auto":
         return ""
-    can_take = _has_openssh()
+    from ..ssh.openssh_target import find_ssh
+
+    can_take = find_ssh() is not None
     # Where no file names a ControlPath there is no master to ask ssh for.
     if can_take and (target.control_path or glob.glob(f"{glob.escape(settings.home)}/.ssh/ssb-*")):
         from ..ssh.openssh import live_master
@@ -115,10 +116,6 @@ def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
     if can_take and target.gssapi and _has_ticket():
         return "you have a Kerberos ticket"
     return ""
-
-
-def _has_openssh() -> bool:
-    return os.name != "nt" and shutil.which("ssh") is not None
 
 
 def _has_ticket() -> bool:

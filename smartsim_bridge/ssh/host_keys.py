@@ -179,7 +179,7 @@ def _append(target: Target, shown: _Shown) -> None:
         target.host_key_name, shown.key_type, shown.blob, hashes_name=target.hashes_names
     )
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,7 +1,8 @@
 """What the system's ssh says when it gives up, as errors of ours.
 
 A table of what it prints in the C locale, the first match wins: what is printed beside
-"Host key verification failed." tells why.  Nothing else of ssh is known here.
+"Host key verification failed." tells why.  Lines are known by their beginning, since a host
+words its banner as it likes.  Nothing else of ssh is known here.
 """
 
 from __future__ import annotations
@@ -31,19 +32,23 @@ __all__ = ["card_refusal", "error_from", "last_words"]
 TAIL_LINES, TAIL_CHARACTERS = 4, 600
 
 _TABLE: tuple[tuple[str, type[CommandServerError], str], ...] = (
-    (r"Could not resolve hostname", HostNameUnknown, "resolve"),
+    (r"^ssh: Could not resolve hostname", HostNameUnknown, "resolve"),
     (
         r"Bad configuration option|Bad \w+ argument|terminating, \d+ bad",
         UnsupportedSshConfig,
         "resolve",
     ),
-    (r"marked as revoked|REVOKED HOST KEY", HostKeyRevoked, "host key"),
-    (r"HOST IDENTIFICATION HAS CHANGED", HostKeyChanged, "host key"),
-    (r"No \S+ host key is known|Host key verification failed", HostKeyUnknown, "host key"),
-    (r"connect to host .*: (Connection|Operation) timed out", ConnectTimedOut, "connect"),
+    (r"marked as revoked|REVOKED HOST KEY DETECTED", HostKeyRevoked, "host key"),
+    (r"^@ +WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED", HostKeyChanged, "host key"),
+    (r"^No \S+ host key is known|^Host key verification failed", HostKeyUnknown, "host key"),
+    (r"^ssh: connect to host .*: (Connection|Operation) timed out", ConnectTimedOut, "connect"),
     (r"^ssh: connect to (host|address) ", HostUnreachable, "connect"),
-    (r"Too many authentication failures", AuthenticationFailed, "authenticate"),
-    (r"Permission denied \(", AuthenticationFailed, "authenticate"),
+    (
+        r"^Received disconnect from .*: Too many authentication failures",
+        AuthenticationFailed,
+        "authenticate",
+    ),
+    (r"^(\S+: )?Permission denied \(", AuthenticationFailed, "authenticate"),
     (r"Unable to negotiate|kex_exchange_identification|banner exchange", SshFailed, "host key"),
 )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Callable
 
 import paramiko
 
@@ -25,16 +24,9 @@ CHUNK = 32768
 class Pump:
     """Two daemon threads; both ends are closed when both directions ended, or by `close`."""
 
-    def __init__(
-        self,
-        local: socket.socket,
-        channel: paramiko.Channel,
-        *,
-        on_end: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, local: socket.socket, channel: paramiko.Channel) -> None:
         self._local = local
         self._channel = channel
-        self._on_end = on_end
         self._threads = [
             threading.Thread(target=self._carry_out, name="ssh-pump-out", daemon=True),
             threading.Thread(target=self._carry_in, name="ssh-pump-in", daemon=True),
@@ -85,5 +77,3 @@ class Pump:
         self.close()
         self._threads[0].join()
         self._local.close()
-        if self._on_end is not None:
-            self._on_end()

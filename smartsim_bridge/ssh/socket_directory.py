@@ -6,6 +6,7 @@ Both engines make their tunnels' sockets there, and ssh's own master its askpass
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 
@@ -16,6 +17,9 @@ __all__ = ["socket_directory"]
 # sun_path holds 104 to 108, and ssh binds a name of 17 characters more before it renames it.
 PATH_LIMIT = 84
 
+# What means something to ssh in an option, as a token, a variable or the end of a name.
+_SPECIAL = re.compile(r"""[\s%$:\\"'#]""")
+
 
 def socket_directory(parent: str, *, runs_programs: bool = False) -> str:
     """A fresh directory of mode 0700 in which sockets have room: in `parent`, or elsewhere."""
@@ -25,8 +29,8 @@ def socket_directory(parent: str, *, runs_programs: bool = False) -> str:
             path = tempfile.mkdtemp(prefix="ssb-", dir=choice)
         except OSError:
             continue
-        has_room = len(os.fsencode(path)) < PATH_LIMIT - len("/m")
-        if has_room and (_may_run(path) or not runs_programs):
+        is_good = len(os.fsencode(path)) < PATH_LIMIT - len("/m") and not _SPECIAL.search(path)
+        if is_good and (_may_run(path) or not runs_programs):
             return path
         shutil.rmtree(path, ignore_errors=True)
     raise SshFailed(

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from smartsim_bridge.errors import (
 from smartsim_bridge.ssh import openssh_target as resolving
 from smartsim_bridge.ssh.ask import Unattended
 from smartsim_bridge.ssh.openssh import OpensshConnection
+from smartsim_bridge.ssh.socket_directory import socket_directory
 from smartsim_bridge.stages import Journey
 from tests.support.fixtures import MakeSshd
 from tests.support.openssh import OpenOpenssh, live_master_of, openssh_target
@@ -436,6 +438,32 @@ def test_a_silent_port_is_given_up_in_time(
 def test_no_common_algorithm_is_told(make_sshd: MakeSshd, open_openssh: OpenOpenssh) -> None:
     error = failure(open_openssh, make_sshd("Ciphers 3des-cbc"))
     assert "no matching cipher" in error.what
+
+
+def test_a_banner_is_no_reason(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh, tmp_path: Path
+) -> None:
+    banner = tmp_path / "banner"
+    banner.write_text(
+        "Is it said 'Could not resolve hostname' or 'Host key verification failed.'?\n"
+    )
+    running = make_sshd(f"Banner {banner}")
+    running._authorized_keys.write_text("")
+    assert type(failure(open_openssh, running)) in (AuthenticationFailed, AuthenticationRequired)
+
+
+@pytest.mark.parametrize("name", ["100%h", "a:b", "two words", "${HOME}"])
+def test_a_runtime_directory_with_an_awkward_name_is_left(
+    name: str,
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        parent = os.path.join(short, name)
+        made = socket_directory(parent)
+        try:
+            assert not made.startswith(short)
+            assert os.listdir(parent) == []
+        finally:
+            os.rmdir(made)
 
 
 def test_a_proxy_that_fails_is_quoted(make_sshd: MakeSshd, open_openssh: OpenOpenssh) -> None:
