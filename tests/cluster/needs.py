@@ -40,6 +40,8 @@ PROGRAMS = {
     "tcsh": "tcsh",
     "zsh": "zsh",
 }
+# OpenSSH's own security key without hardware.
+FILES = {"/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so": "openssh-tests"}
 PAM_MODULES = {"pam_google_authenticator.so": "libpam-google-authenticator"}
 
 # Root's, and not the caller's: the hosts have this one.
@@ -51,6 +53,7 @@ def missing_packages() -> list[str]:
     missing = [
         package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)
     ]
+    missing += [package for path, package in FILES.items() if not Path(path).exists()]
     for module, package in PAM_MODULES.items():
         if not any(Path("/lib").glob(f"*/security/{module}")):
             missing.append(package)

@@ -1,4 +1,4 @@
-"""What only OpenSSH can log in with, for real: tickets, certificates, smart cards."""
+"""What only OpenSSH can log in with: tickets, certificates, smart cards, security keys."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.cluster
 PIN = "2468"
 CARD_LIBRARY = "/usr/lib/softhsm/libsofthsm2.so"
 CARD = {"SOFTHSM2_CONF": "/home/alice/softhsm2.conf"}
+SECURITY_KEY_PROVIDER = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
 # The keys of an account are not in play.
 NO_KEYS = "rm ~/.ssh/id_*"
 
@@ -214,3 +215,44 @@ def test_a_wrong_pin_is_told_to_the_card_once(cluster: Cluster) -> None:
     assert "PIN incorrect" in refused["what"]
     assert "0000" not in refused["text"]
     assert len(outcome.asked) == 1
+
+
+# --- security keys ----------------------------------------------------------------------------
+
+TOUCHING = """
+import pathlib
+from smartsim_bridge import init_command_server
+
+def on_stage(stage):
+    if stage.name == "touch":
+        print(stage.detail)
+        pathlib.Path("touched").touch()
+
+with init_command_server(addr="login1", autostart=True, on_stage=on_stage) as bridge:
+    print(bridge.run(["hostname"]).stdout)
+"""
+
+
+def test_a_security_key_says_that_it_waits_for_a_touch(cluster: Cluster) -> None:
+    """The key is OpenSSH's dummy; it answers when the person of this test has heard of it."""
+    laptop, login1 = cluster.host("laptop"), cluster.host("login1")
+    configure(laptop, "alice", f"SecurityKeyProvider {SECURITY_KEY_PROVIDER}")
+    laptop.run(
+        "sh",
+        "-ec",
+        f"{NO_KEYS}; cd .ssh\n"
+        f"ssh-keygen -q -t ed25519-sk -w {SECURITY_KEY_PROVIDER} -N '' -f id_ed25519_sk\n"
+        "cat > key-helper; chmod 700 key-helper\n",
+        user="alice",
+        input="#!/bin/sh\nuntil [ -e ~/touched ]; do sleep 0.02; done\n"
+        "exec /usr/lib/openssh/ssh-sk-helper\n",
+    )
+    public = laptop.path("/home/alice/.ssh/id_ed25519_sk.pub").read_text("ascii")
+    login1.path("/home/alice/.ssh/authorized_keys").write_text(public)
+    done = cluster.near("laptop", "alice").python(
+        TOUCHING, env={"SSH_SK_HELPER": "/home/alice/.ssh/key-helper"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Confirm user presence" in done.stdout
+    assert "login1\n" in done.stdout
+    assert "ED25519-SK" in login1.sshd_log()
