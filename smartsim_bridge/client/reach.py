@@ -110,9 +110,11 @@ def _why_openssh(target: Target, settings: Settings, deadline: Deadline) -> str:
 
         if live_master(_openssh_target(settings, deadline), deadline) is not None:
             return "your ControlMaster is live"
-    from ..ssh.suitability import refuse_what_paramiko_cannot
+    from ..ssh.suitability import refuse_what_paramiko_cannot, weak_ones_wanted
 
     refuse_what_paramiko_cannot(target)
+    if can_take and (weak := weak_ones_wanted(target)):
+        return f"paramiko cannot honour {weak}"
     if can_take and target.gssapi and _has_ticket():
         return "you have a Kerberos ticket"
     return ""

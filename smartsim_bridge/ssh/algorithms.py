@@ -14,7 +14,7 @@ from ..errors import UnsupportedSshConfig
 from .config_line import is_matching_any
 from .target import Target
 
-__all__ = ["disabled", "offered"]
+__all__ = ["disabled", "offered", "weak_ones_added"]
 
 # keyword -> paramiko's word for the kind, and for what it offers of it
 _OURS = {
@@ -61,6 +61,18 @@ def disabled(target: Target) -> dict[str, list[str]]:
         for keyword, (name, ours) in _OURS.items()
         for left in [offered(target, keyword)]
     }
+
+
+def weak_ones_added(target: Target) -> list[str]:
+    """What ssh_config adds by name, `+` or `^`, of what is never offered by us.
+
+    A plain list is none: systems write one for everybody, with weak ones at its end.
+    """
+    return [
+        f"{keyword} {wanted}"
+        for keyword, wanted in target.algorithms
+        if wanted[:1] in "+^" and not set(_WEAK[keyword]).isdisjoint(wanted[1:].split(","))
+    ]
 
 
 def _restricted(ours: Sequence[str], wanted: str) -> list[str]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 from ..errors import UnsupportedSshConfig
-from .algorithms import disabled
+from .algorithms import disabled, weak_ones_added
 from .known_hosts import read_known_keys
 from .target import SSH_PORT, Target
 
-__all__ = ["refuse_what_paramiko_cannot"]
+__all__ = ["refuse_what_paramiko_cannot", "weak_ones_wanted"]
 
 
 def refuse_what_paramiko_cannot(target: Target) -> None:
@@ -24,6 +24,11 @@ def refuse_what_paramiko_cannot(target: Target) -> None:
         disabled(host)  # raises where no algorithm is left
         _refuse_authorities(host)
         _refuse_security_keys(host)
+
+
+def weak_ones_wanted(target: Target) -> str:
+    """What ssh_config adds that is weak; no reason to refuse, for the host may have better."""
+    return ", ".join(one for host in (*target.hops, target) for one in weak_ones_added(host))
 
 
 def _refuse_authorities(target: Target) -> None:

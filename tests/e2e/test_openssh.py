@@ -128,6 +128,18 @@ def test_what_paramiko_cannot_honour_takes_the_other_engine(head: Head) -> None:
     assert "system's ssh" in detail(bridge, "authenticate")
 
 
+def test_a_host_with_weak_algorithms_only_is_reached_where_they_are_asked_for_by_name(
+    make_head: MakeHead,
+) -> None:
+    head = make_head("MACs hmac-md5", "Ciphers aes128-ctr")
+    config = head.sshd.ssh_config
+    config.write_text(f"MACs +hmac-md5\n{config.read_text()}")
+    bridge = head.init(autostart=True)
+    assert bridge.run(["echo", "hello"]).stdout == "hello\n"
+    assert "MACs +hmac-md5" in detail(bridge, "resolve")
+    assert logins(head) == 1
+
+
 def test_a_thousand_commands_over_one_login(head: Head) -> None:
     bridge = head.init(autostart=True, ssh="openssh", transport="stdio")
     running = [bridge.popen(["echo", str(number)], stdout=-1) for number in range(1000)]

@@ -26,7 +26,7 @@ from smartsim_bridge.errors import (
 )
 from smartsim_bridge.ssh.host_keys import algorithms_in_order
 from smartsim_bridge.ssh.known_hosts import new_line, read_known_keys
-from smartsim_bridge.ssh.suitability import refuse_what_paramiko_cannot
+from smartsim_bridge.ssh.suitability import refuse_what_paramiko_cannot, weak_ones_wanted
 from tests.support.fixtures import Connect
 from tests.support.sshd import Sshd, make_key
 from tests.support.users import User
@@ -290,6 +290,28 @@ def test_algorithms_that_leave_nothing_are_refused(host: Sshd, tmp_path: Path) -
         config.write_text(f"{line}\n{host.ssh_config.read_text()}")
         with pytest.raises(UnsupportedSshConfig, match="leaves nothing"):
             refuse_what_paramiko_cannot(host.target(ssh_config=str(config)))
+
+
+@pytest.mark.parametrize(
+    ("line", "is_ours"),
+    [
+        ("HostKeyAlgorithms +ssh-rsa", False),
+        ("PubkeyAcceptedKeyTypes +ssh-rsa", False),
+        ("KexAlgorithms ^diffie-hellman-group1-sha1", False),
+        ("MACs +hmac-sha2-512,hmac-sha1", False),
+        ("Ciphers +aes128-ctr", True),
+        ("MACs hmac-sha2-256,hmac-sha1", True),  # as systems have it for all
+        ("MACs -hmac-sha1", True),
+    ],
+)
+def test_a_weak_algorithm_that_is_added_by_name_is_for_ssh(
+    line: str, is_ours: bool, host: Sshd, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"{line}\n{host.ssh_config.read_text()}")
+    target = host.target(ssh_config=str(config))
+    refuse_what_paramiko_cannot(target)
+    assert (weak_ones_wanted(target) == "") is is_ours
 
 
 def test_algorithms_are_taken_from_ours_and_never_added(
