@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -132,12 +133,21 @@ class Settings:
     @property
     def runtime_directory(self) -> str:
         """Where this process may make a private directory for its sockets."""
-        # Without a usable one platformdirs would warn, and guess a place that the next
-        # logout may remove; after `su` the variable names the directory of another user.
-        if self.runtime_dir and os.access(self.runtime_dir, os.W_OK | os.X_OK):
-            with contextlib.suppress(OSError):  # its own fallback belongs to somebody else
-                return platformdirs.user_runtime_dir("smartsim-bridge")
+        # After `su` or `sudo` the variable names the directory of somebody else, who could put
+        # another askpass program in the place of ours.
+        if self.runtime_dir and _is_private(self.runtime_dir):
+            return os.path.join(self.runtime_dir, "smartsim-bridge")
         return tempfile.gettempdir()
+
+
+def _is_private(directory: str) -> bool:
+    """Whether only this user can put anything there."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False
+    is_ours = os.path.isabs(directory) and found.st_uid == os.getuid()
+    return is_ours and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:

@@ -174,6 +174,26 @@ def test_sockets_lie_in_the_runtime_directory_where_it_is_ours(
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_runtime_directory_of_somebody_else_is_not_used(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write there could exchange what lies in it, also below a private directory."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    settings = gather(file, {"XDG_RUNTIME_DIR": str(runtime)})
+    runtime.chmod(0o770)
+    assert settings.runtime_directory == tempfile.gettempdir()
+    runtime.chmod(0o700)
+    assert settings.runtime_directory == f"{runtime}/smartsim-bridge"
+    monkeypatch.setattr("os.getuid", lambda: runtime.stat().st_uid + 1)
+    assert settings.runtime_directory == tempfile.gettempdir()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    relative = gather(file, {"XDG_RUNTIME_DIR": "runtime"})
+    assert relative.runtime_directory == tempfile.gettempdir()
+
+
+@pytest.mark.filterwarnings("error")
 def test_without_a_runtime_directory_it_is_the_temporary_one_without_a_warning(
     file: Path, tmp_path: Path
 ) -> None:
