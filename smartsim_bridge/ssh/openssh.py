@@ -151,7 +151,8 @@ class OpensshConnection:
                 self._control,
                 host,
                 port,
-                directory=directory,
+                # Below that of our master, whose supervisor clears up when we are killed.
+                directory=directory if self._master is None else self._master.directory,
                 via=self._host,
                 noise=self._master.noise if self._master is not None else None,
                 deadline=deadline,

@@ -77,7 +77,7 @@ class Master:
     def __init__(
         self, target: OpensshTarget, arguments: list[str], directory: str, extra: dict[str, str]
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self.noise = Noise()
         self._lock = threading.Lock()
         self.control = Control(target, f"{directory}/m")
@@ -130,7 +130,7 @@ class Master:
                 self._process.wait()
             self.output.close()
             self._listener.join(END_SECONDS)
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _drain(stream: IO[bytes], kept: Noise) -> None:

@@ -1,4 +1,4 @@
-"""paramiko's transport, with four of its habits mended.
+"""paramiko's transport, with five of its habits mended.
 
 Many threads use the channels of one connection.  paramiko builds a message while it holds
 the channel's lock and sends it after letting go, so the end of the input, or data, can
@@ -8,6 +8,10 @@ channel is closed, and nobody at the other end could have taken it.
 
 Before each attempt to log in it asks for the service anew, which costs a round trip each; once
 is enough (RFC 4252, 5), and ssh asks once.
+
+Messages wait in line for the one that is being sent, without a limit: when the network is
+lost under an upload, not even a close would return before the kernel gives up, after a
+quarter of an hour.  Here the wait has an end.
 
 And why a host ends the connection goes into paramiko's log; here it is kept for the error.
 """
@@ -31,6 +35,9 @@ MAX_FAREWELL = 500  # characters of it are shown
 
 _SERVICE_REQUEST = 5
 
+# A message before ours that is not taken for so long is on no link, not even a slow one.
+TURN_SECONDS = 10.0
+
 # RFC 4254, 9: the messages that name a channel of the recipient right behind their number.
 _WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST = 93, 94, 95, 96, 97, 98
 _ABOUT_CHANNEL = frozenset((_WINDOW_ADJUST, _DATA, _EXTENDED_DATA, _EOF, _CLOSE, _REQUEST))
@@ -49,6 +56,7 @@ class Transport(paramiko.Transport):
         self._closed_channels: set[int] = set()
         self.farewell = ""
         super().__init__(*arguments, **keywords)
+        self.clear_to_send_lock = _Turn()  # type: ignore[assignment]
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -100,6 +108,20 @@ class Transport(paramiko.Transport):
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()  # the reason as a number says less
         self.farewell = printable(message.get_text())[:MAX_FAREWELL].strip()
+
+
+class _Turn:
+    """The lock around what users send; SSHException where it cannot be had."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self) -> None:
+        if not self._lock.acquire(timeout=TURN_SECONDS):
+            raise paramiko.SSHException("the host takes nothing more")
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 def farewell(transport: paramiko.Transport) -> str:

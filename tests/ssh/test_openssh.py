@@ -661,6 +661,19 @@ def test_a_port_of_the_host_is_reached(
         assert run(open_openssh(running), "echo on") == b"on\n"
 
 
+def test_the_end_of_our_master_leaves_no_socket_of_a_port(
+    echo: int, sshd: Sshd, open_openssh: OpenOpenssh, tmp_path: Path
+) -> None:
+    """Its supervisor removes what a program that was killed could not."""
+    connection = open_openssh(sshd)
+    directory = str(tmp_path)
+    forward = connection.forward("127.0.0.1", echo, directory=directory, deadline=Deadline(10))
+    path = forward.endpoint[len("ipc://") :]
+    assert os.path.exists(path)
+    connection.close()
+    assert not os.path.exists(os.path.dirname(path))
+
+
 @pytest.mark.parametrize("line", ["AllowTcpForwarding no", "PermitOpen none"])
 def test_forbidden_forwarding_is_told(
     line: str, echo: int, make_sshd: MakeSshd, open_openssh: OpenOpenssh, tmp_path: Path

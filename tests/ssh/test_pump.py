@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import paramiko
 import pytest
 
 from smartsim_bridge.deadline import Deadline
+from smartsim_bridge.ssh import transport as transport_module
 from smartsim_bridge.ssh.execution import open_session
 from smartsim_bridge.ssh.pump import Pump
 from tests.support.fixtures import Connect
@@ -86,3 +88,23 @@ def test_close_cuts_both_directions_in_the_middle_of_a_flood(
     pump.wait()
     assert far.fileno() == -1
     assert transport.is_active()
+
+
+def test_close_returns_though_the_host_takes_nothing_more(
+    transport: paramiko.Transport,
+    ends: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the network is lost under an upload: whoever sends holds this lock for minutes."""
+    monkeypatch.setattr(transport_module, "TURN_SECONDS", 0.1)
+    _near, far = ends
+    pump = Pump(far, session(transport, "exec cat"))
+    pump.start()
+    closing = threading.Thread(target=pump.close, daemon=True)
+    transport.clear_to_send_lock.acquire()
+    try:
+        closing.start()
+        closing.join(5)
+        assert not closing.is_alive()
+    finally:
+        transport.clear_to_send_lock.release()
