@@ -56,7 +56,7 @@ class OpensshConnection:
         self.login = (
             OVER_MASTER
             if master is None
-            else f"{login_of(master.noise.since(0)) or 'done'} by the system's ssh"
+            else f"{login_of(master, target.hostname) or 'done'} by the system's ssh"
         )
 
     @classmethod

@@ -21,6 +21,9 @@ from .socket_directory import socket_directory
 
 __all__ = ["login_of", "start_master"]
 
+# What ssh said before it was ready has been sent, and only has to be read.
+NOISE_SECONDS = 1.0
+
 # With no limit of the caller's; a selector takes no infinity.
 
 
@@ -119,8 +122,11 @@ def _announce(journey: Journey, prompt: str) -> None:
         note.detail = prompt
 
 
-def login_of(noise: str) -> str:
+def login_of(master: Master, hostname: str) -> str:
     """How the host, and not a jump host before it, was convinced: "publickey, password"."""
+    # Standard error has a reader of its own, which may be behind the one that heard READY.
+    told = f"Authenticated to {hostname} "
+    noise = master.noise.wait_for(told, since=0, seconds=NOISE_SECONDS)
     partial = re.findall(r'Authenticated using "([^"]+)" with partial success', noise)
     whole = re.findall(r'^Authenticated to .* using "([^"]+)"', noise, re.MULTILINE)
     return ", ".join([*partial, *whole[-1:]])
