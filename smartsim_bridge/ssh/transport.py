@@ -115,12 +115,16 @@ class _Turn:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Once somebody waited in vain the next need not, as long as nothing moves.
+        self._is_stuck = False
 
     def acquire(self) -> None:
-        if not self._lock.acquire(timeout=TURN_SECONDS):
+        if not self._lock.acquire(timeout=0 if self._is_stuck else TURN_SECONDS):
+            self._is_stuck = True
             raise paramiko.SSHException("the host takes nothing more")
 
     def release(self) -> None:
+        self._is_stuck = False
         self._lock.release()
 
 

@@ -106,5 +106,11 @@ def test_close_returns_though_the_host_takes_nothing_more(
         closing.start()
         closing.join(5)
         assert not closing.is_alive()
+        # Nobody waits as long again, until something was sent.
+        monkeypatch.setattr(transport_module, "TURN_SECONDS", 60.0)
+        with pytest.raises(paramiko.SSHException, match="nothing more"):
+            transport.clear_to_send_lock.acquire()
     finally:
         transport.clear_to_send_lock.release()
+    transport.clear_to_send_lock.acquire()
+    transport.clear_to_send_lock.release()
