@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from smartsim_bridge.bootstrap.hop import hop
@@ -39,6 +42,29 @@ def test_ssh_may_ask_nobody_and_trusts_only_hosts_that_it_knows(head: Head) -> N
     for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=2"):
         assert option in words
     assert "-a" in words  # no agent goes along
+
+
+def test_a_remote_command_in_the_ssh_config_there_does_not_disturb(
+    head: Head, tmp_path: Path
+) -> None:
+    real = shutil.which("ssh")
+    assert real is not None
+    config = tmp_path / "ssh_config"
+    config.write_text("RemoteCommand tmux attach\nProxyCommand echo stepped >&2; false\n")
+    # Where -F is given twice, the last one counts: a trial of an option reads no config.
+    head.add_program("ssh", f'exec {real} -F {config} "$@"')
+
+    said = said_after(head, "login1", "")
+    assert "stepped" in said
+    assert "remote command" not in said
+
+
+def test_an_old_ssh_is_not_told_what_it_does_not_know(head: Head) -> None:
+    head.add_program("ssh", 'case "$*" in *-G*SessionType*) exit 255;; esac; echo "$*"')
+    said = said_after(head, "login1", "")
+
+    assert "-o RemoteCommand=none" in said
+    assert "SessionType" not in said
 
 
 def test_why_the_step_failed_is_noise_of_the_pipe(head: Head) -> None:
