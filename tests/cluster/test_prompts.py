@@ -28,6 +28,9 @@ def password(user: str) -> tuple[str, str]:
     return ("assword", ACCOUNTS[user].password)
 
 
+WHO_AND_QUEUE = [["id", "-un"], ["squeue"]]
+
+
 def logins(host: Host) -> tuple[int, int, int]:
     """Connections, failures and successes, as one who reads sshd's log counts them."""
     starts = ("Connection from ", r"Failed \S+ for ", r"Accepted \S+ for ")
@@ -39,7 +42,9 @@ def logins(host: Host) -> tuple[int, int, int]:
 def assert_one_login(outcome: Outcome, host: Host, user: str) -> None:
     assert outcome.error is None
     assert outcome.transport == "tunnel"
-    assert outcome.completed[0]["stdout"] == f"{user}\n"
+    name, squeue = outcome.completed
+    assert name["stdout"] == f"{user}\n"
+    assert "JOBID" in squeue["stdout"]
     assert logins(host) == (1, 0, 1)
 
 
@@ -65,7 +70,7 @@ def test_codes_are_those_of_the_standard() -> None:
 
 def test_a_site_that_takes_dialogues_only_asks_once(cluster: Cluster) -> None:
     outcome = cluster.near("laptop", "kim").connect(
-        addr="login1", autostart=True, answers=[password("kim")], run=[["id", "-un"]]
+        addr="login1", autostart=True, answers=[password("kim")], run=WHO_AND_QUEUE
     )
     assert_one_login(outcome, cluster.host("login1"), "kim")
     assert outcome.asked == ["(kim@login1) Password: "]
@@ -86,7 +91,7 @@ def test_key_password_and_code_are_one_login(cluster: Cluster) -> None:
         addr="login1",
         autostart=True,
         answers=[password("mfa"), ("code", one_time_code(TOTP_SECRET))],
-        run=[["id", "-un"]],
+        run=WHO_AND_QUEUE,
     )
     assert_one_login(outcome, cluster.host("login1"), "mfa")
     assert [prompt.split(") ")[1] for prompt in outcome.asked] == [
@@ -125,7 +130,7 @@ def test_without_a_terminal_the_command_line_tells_the_question(cluster: Cluster
 
 def test_a_locked_key_is_unlocked_once(cluster: Cluster) -> None:
     outcome = cluster.near("laptop", "alice").connect(
-        addr="login1", identity=LOCKED, autostart=True, answers=[PASSPHRASE], run=[["id", "-un"]]
+        addr="login1", identity=LOCKED, autostart=True, answers=[PASSPHRASE], run=WHO_AND_QUEUE
     )
     assert_one_login(outcome, cluster.host("login1"), "alice")
     assert len(outcome.asked) == 1
@@ -146,7 +151,7 @@ def test_a_locked_key_for_gateway_and_head_is_unlocked_once(cluster: Cluster) ->
         identity=LOCKED,
         autostart=True,
         answers=[PASSPHRASE],
-        run=[["id", "-un"]],
+        run=WHO_AND_QUEUE,
     )
     assert_one_login(outcome, cluster.host("login1"), "alice")
     assert logins(cluster.host("gateway")) == (1, 0, 1)
@@ -159,7 +164,7 @@ def test_a_password_is_asked_for_once_whichever_way_it_goes(way: str, cluster: C
     config = laptop.path("/home/alice/.ssh/config")
     config.write_text(f"PreferredAuthentications {way}\n")
     outcome = cluster.near("laptop", "alice").connect(
-        addr="login1", autostart=True, answers=[password("alice")], run=[["id", "-un"]]
+        addr="login1", autostart=True, answers=[password("alice")], run=WHO_AND_QUEUE
     )
     assert_one_login(outcome, cluster.host("login1"), "alice")
     assert len(outcome.asked) == 1
