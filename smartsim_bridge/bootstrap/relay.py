@@ -24,6 +24,9 @@ __all__ = ["COMMAND", "start_relay"]
 # Printed by the relay when it is connected: everything before it is noise.
 CONNECTED = "SMARTSIM-BRIDGE-RELAY"
 
+# What a shell ends with that could not run a program: not allowed to, and not found.
+_NOT_RUN = (126, 127)
+
 
 def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline: Deadline) -> None:
     """Makes the shell at the other end of `pipe` the relay; returns when it is connected.
@@ -32,18 +35,25 @@ def start_relay(pipe: Pipe, beacon: Beacon, *, prelude: str, host: str, deadline
     """
     nonce = secrets.token_hex(12)
     mark, said = f"\n{CONNECTED} {nonce}\n".encode(), bytearray()
-    what = "The relay did not start"
+    what, has_ended = "The relay did not start", False
     try:
         script = _script(beacon, prelude, nonce)
         if send_and_read_to(mark, pipe.socket, script, said, deadline):
             return
-        what = "The relay ended at once"
+        what, has_ended = "The relay ended at once", True
     except socket.timeout:  # in Python 3.9 not yet a TimeoutError
         what = "The relay did not start in time"
     except OSError as broken:
         what = f"The relay could not be reached: {broken}"
     noise = clean(said.decode("utf-8", "surrogateescape") + "\n" + pipe.noise)
     advice = explain(noise) or 'The far end of transport="stdio" needs a Python there.'
+    # Of a program by another name, as the ssh of a step to another head, it says nothing.
+    if has_ended and beacon.python in noise and pipe.status in _NOT_RUN:
+        what = f"The server's Python, {beacon.python}, cannot be run there any more"
+        advice = (
+            "Its environment was moved or removed: put it back, or end that server "
+            f"(pid {beacon.pid} on {beacon.host}) and start another."
+        )
     raise LaunchFailed(what, host=host, step="relay", advice=advice, noise=noise)
 
 

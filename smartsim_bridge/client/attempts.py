@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..deadline import Deadline
-from ..errors import CommandServerError, NoRungHeld, VersionMismatch
+from ..errors import BootstrapFailed, CommandServerError, NoRungHeld, VersionMismatch
 from ..links.link import Link
 from ..settings import Settings
 from ..stages import Journey
@@ -93,7 +93,7 @@ class Attempts:
                 await dismiss(dial, self._session)
             raise
         except CommandServerError as fault:
-            reason = f"{aim}: {fault.what}" if aim else fault.what
+            reason = ": ".join(filter(None, (aim, fault.what, _last_word(fault))))
             self.rungs.append(Rung(name, False, reason, loop.time() - began))
             self.faults.append(fault)
             await close_all(tuple(reversed(self.beneath[opened:])))
@@ -110,6 +110,12 @@ class Attempts:
             return rungs.no_server_here(self._host)
         reasons = tuple((rung.name, rung.reason) for rung in self.rungs)
         return NoRungHeld(f"No way to the server on {self._host}", host=self._host, reasons=reasons)
+
+
+def _last_word(fault: CommandServerError) -> str:
+    """Of what the host said, the line that is nearest to the fault."""
+    noise = fault.noise if isinstance(fault, BootstrapFailed) else ""
+    return noise.strip().splitlines()[-1].strip() if noise.strip() else ""
 
 
 async def close_all(resources: tuple[Any, ...]) -> None:

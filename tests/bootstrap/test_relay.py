@@ -56,8 +56,24 @@ def test_a_relay_that_does_not_start_is_told_with_what_was_said(head: Head) -> N
     pipe = head.host().open_stdio(COMMAND)
     beacon = replace(BEACON, python="/no/such/python")
     try:
-        with pytest.raises(LaunchFailed, match="ended at once") as raised:
+        with pytest.raises(LaunchFailed, match="/no/such/python, cannot be run") as raised:
             start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(20))
     finally:
         pipe.close()
     assert "/no/such/python" in raised.value.noise
+    assert f"pid {BEACON.pid} on {BEACON.host}" in raised.value.advice
+
+
+@pytest.mark.parametrize("status", [1, 127])
+def test_a_relay_that_ends_for_another_reason_does_not_accuse_the_python(
+    head: Head, status: int
+) -> None:
+    python = head.add_program("broken", f"echo no module named socket >&2; exit {status}")
+    beacon = replace(BEACON, python=python)
+    pipe = head.host().open_stdio(COMMAND)
+    try:
+        with pytest.raises(LaunchFailed, match="ended at once") as raised:
+            start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(20))
+    finally:
+        pipe.close()
+    assert "no module named socket" in raised.value.noise

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from smartsim_bridge import errors
+from smartsim_bridge.client.attempts import Attempts
 from smartsim_bridge.client.ladder import Ascent, climb
+from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import CommandServerError
+from smartsim_bridge.links.link import Link
 from smartsim_bridge.settings import Settings
-from smartsim_bridge.stages import Stage
+from smartsim_bridge.stages import Journey, Stage
 from tests.client.samples import beacon, credentials
 from tests.support.local_server import LocalServer
 from tests.support.loops import run
@@ -158,3 +161,17 @@ def test_the_whole_climb_has_one_deadline(near_home: Path) -> None:
         fault = fault_of(addr=f"127.0.0.1:{port}", autostart=True, timeout=0.5)
     assert fault.host
     assert fault.step
+
+
+def test_a_rung_that_fails_is_told_with_the_last_word_of_the_host(near_home: Path) -> None:
+    async def main() -> str:
+        attempts = Attempts(Settings.gather(), "5" * 32, "h", Deadline(5), Journey("h", None))
+
+        async def dial() -> Link:
+            noise = "  Welcome to login1\n  sh: python: not found"
+            raise errors.LaunchFailed("The relay ended at once", noise=noise)
+
+        assert await attempts.take("stdio", dial, aim="login2") is None
+        return attempts.rungs[0].reason
+
+    assert run(main(), 10.0) == "login2: The relay ended at once: sh: python: not found"
