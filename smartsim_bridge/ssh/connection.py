@@ -22,7 +22,7 @@ from ..deadline import ONE_DAY, Deadline
 from ..errors import ForwardingRefused, SshFailed
 from ..stages import Journey
 from .algorithms import disabled, offered
-from .ask import Ask
+from .ask import Ask, printable
 from .auth import authenticate
 from .dialling import Proxy, dial, resolve, start_proxy
 from .engine import Completed
@@ -261,6 +261,8 @@ def _why_no_exchange(error: Exception | None) -> str:
 
 
 def _no_exchange(why: str, target: Target, way: _Way) -> SshFailed:
-    noise = way.proxy.noise if way.proxy is not None else ""
-    said = f"; the ProxyCommand said: {noise}" if noise else ""
-    return SshFailed(why + said, host=target.destination, step="host key")
+    if way.proxy is not None:
+        why += f", by the ProxyCommand `{printable(target.proxy_command or '')}`"
+        noise = printable(way.proxy.noise)
+        why += f"; the ProxyCommand said: {noise}" if noise else ""
+    return SshFailed(why, host=target.destination, step="host key")

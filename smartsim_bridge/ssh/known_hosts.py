@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .config_line import is_matching_any
 
-__all__ = ["KnownKey", "fingerprint", "new_line", "read_known_keys"]
+__all__ = ["KnownKey", "fingerprint", "key_at", "new_line", "read_known_keys"]
 
 MARKERS = ("@cert-authority", "@revoked")
 
@@ -37,13 +37,24 @@ class KnownKey:
         """`file:line`."""
         return f"{self.path}:{self.line}"
 
+    @property
+    def fingerprint(self) -> str:
+        """As ssh shows it."""
+        return fingerprint(self.blob)
+
 
 def read_known_keys(name: str, paths: Iterable[str]) -> list[KnownKey]:
     """The keys of all lines that match `name`, which has the form `host` or `[host]:port`.
 
     Lines that cannot be read, and files that cannot, are passed over, as ssh does.
     """
-    return [key for path in paths for key in _read_file(name, path)]
+    keys = (named for path in paths for named in _read_file(path))
+    return [key for names, key in keys if _is_match(name, names)]
+
+
+def key_at(path: str, line: int) -> KnownKey | None:
+    """The key on that line, where one is."""
+    return next((key for _, key in _read_file(path) if key.line == line), None)
 
 
 def fingerprint(blob: bytes) -> str:
@@ -58,7 +69,8 @@ def new_line(name: str, key_type: str, blob: bytes, *, hashes_name: bool) -> str
     return f"{shown} {key_type} {base64.b64encode(blob).decode('ascii')}\n"
 
 
-def _read_file(name: str, path: str) -> Iterator[KnownKey]:
+def _read_file(path: str) -> Iterator[tuple[bytes, KnownKey]]:
+    """Each key, and the names before it."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
@@ -70,12 +82,10 @@ def _read_file(name: str, path: str) -> Iterator[KnownKey]:
         marker = words.pop(0).decode("ascii", "replace") if words and words[0][:1] == b"@" else ""
         if len(words) < 3 or words[0][:1] == b"#" or (marker and marker not in MARKERS):
             continue
-        if not _is_match(name, words[0]):
-            continue
         key_type = words[1].decode("ascii", "replace")
         blob = _decoded(key_type, words[2])
         if blob is not None:
-            yield KnownKey(path, number, marker, key_type, blob)
+            yield words[0], KnownKey(path, number, marker, key_type, blob)
 
 
 def _is_match(name: str, names: bytes) -> bool:

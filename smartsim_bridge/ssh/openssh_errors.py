@@ -2,7 +2,8 @@
 
 A table of what it prints in the C locale, the first match wins: what is printed beside
 "Host key verification failed." tells why.  Lines are known by their beginning, since a host
-words its banner as it likes.  Nothing else of ssh is known here.
+words its banner as it likes.  Nothing else of ssh is known here, but the line of known_hosts
+that it names is read, as ssh does not show its fingerprint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..errors import (
 )
 from .ask import printable
 from .engine import KERBEROS, KERBEROS_ADVICE
+from .known_hosts import key_at
 
 __all__ = ["card_refusal", "error_from", "last_words"]
 
@@ -55,7 +57,16 @@ _TABLE: tuple[tuple[str, type[CommandServerError], str], ...] = (
 # ssh says with -v how it went, in figures; nothing of it is a reason.
 _CHATTER = re.compile(r"^(Transferred: |Bytes per second: |Authenticated to |@+$|debug\d: )")
 
-_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]+=*")
+# An unknown key it shows only to the person whom it asks.
+_KEY_LINE = re.compile(
+    r"^(No \S+ host key is known|.*has changed and you have requested|.*marked as revoked).*$",
+    re.MULTILINE,
+)
+_SHOWN = re.compile(
+    r"fingerprint for the (?P<type>\S+) key sent by the remote host is\s+"
+    r"(?P<fingerprint>SHA256:[A-Za-z0-9+/]+)"
+)
+_OFFENDING = re.compile(r"^Offending \S+ key in (?P<path>.+):(?P<line>\d{1,9})\s*$", re.MULTILINE)
 
 
 def error_from(said: str, *, host: str, can_ask: bool) -> CommandServerError:
@@ -65,13 +76,7 @@ def error_from(said: str, *, host: str, can_ask: bool) -> CommandServerError:
         if not re.search(pattern, said, re.MULTILINE):
             continue
         if issubclass(kind, HostKeyRefused):
-            shown = _FINGERPRINT.search(said)
-            return kind(
-                _about_key(said) or what,
-                host=host,
-                step=step,
-                fingerprint=shown.group() if shown else "",
-            )
+            return _about_key(kind, said, what, host)
         error = kind(what, host=host, step=step)
         if kind is AuthenticationFailed:
             error = card_refusal(said) or error
@@ -107,14 +112,25 @@ def last_words(said: str) -> str:
     return printable("; ".join(told[-TAIL_LINES:]))[-TAIL_CHARACTERS:]
 
 
-def _about_key(said: str) -> str:
-    """The line about the key, rather than the lesson around it."""
-    found = re.search(
-        r"^(No \S+ host key is known|.*has changed and you have requested|.*marked as revoked).*$",
-        said,
-        re.MULTILINE,
+def _about_key(kind: type[HostKeyRefused], said: str, what: str, host: str) -> HostKeyRefused:
+    """What is said about the key, rather than the lesson around it."""
+    found = _KEY_LINE.search(said)
+    what = printable(found.group().strip()) if found else what
+    shown, offending = _SHOWN.search(said), _OFFENDING.search(said)
+    expected = key_at(offending["path"], int(offending["line"])) if offending else None
+    if shown and expected is not None:
+        what = (
+            f"the host showed another key, {shown['type']} {shown['fingerprint']}; "
+            f"expected was {expected.key_type} {expected.fingerprint} "
+            f"at {printable(expected.place)}"
+        )
+    return kind(
+        what,
+        host=host,
+        step="host key",
+        fingerprint=shown["fingerprint"] if shown else "",
+        expected=(expected.fingerprint,) if expected is not None else (),
     )
-    return printable(found.group().strip()) if found else ""
 
 
 def _wants_a_person(said: str) -> bool:

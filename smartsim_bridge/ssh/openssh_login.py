@@ -11,8 +11,8 @@ import shutil
 from ..deadline import ONE_DAY, Deadline
 from ..errors import AuthenticationRequired, CommandServerError, SshFailed
 from ..stages import Journey
-from .ask import Ask, Unattended
-from .openssh_errors import card_refusal, error_from
+from .ask import Ask, Unattended, printable
+from .openssh_errors import card_refusal, error_from, last_words
 from .openssh_master import Master
 from .openssh_options import READY, master_arguments, write_config
 from .openssh_target import OpensshTarget
@@ -101,20 +101,29 @@ def _wait_until_ready(
                 if not said:
                     raise _failure(master, prompter, target, can_ask=can_ask)
             elif deadline.is_over:
-                raise SshFailed(
-                    "the host does not answer in time", host=target.destination, step="connect"
-                )
+                why = "the host does not answer in time" + _by_proxy(target)
+                complaint = last_words(master.noise.since(0))
+                why += f"; ssh said: {complaint}" if complaint else ""
+                raise SshFailed(why, host=target.destination, step="connect")
 
 
 def _failure(
     master: Master, prompter: Prompter, target: OpensshTarget, *, can_ask: bool
 ) -> CommandServerError:
     error = error_from(master.last_words(), host=target.destination, can_ask=can_ask)
+    if type(error) is SshFailed:  # nothing was heard of the host itself
+        what = error.what + _by_proxy(target)
+        error = SshFailed(what, host=error.host, step=error.step, advice=error.advice)
     # A host key that nobody could be asked about is refused as unknown, as without a person.
     if prompter.fault is not None and error.step != "host key":
         error = prompter.fault
         error.host, error.step = target.destination, "authenticate"
     return error
+
+
+def _by_proxy(target: OpensshTarget) -> str:
+    command = target.keywords.get("proxycommand", "none")
+    return "" if command == "none" else f", by the ProxyCommand `{printable(command)}`"
 
 
 def _announce(journey: Journey, prompt: str) -> None:

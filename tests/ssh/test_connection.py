@@ -359,11 +359,12 @@ def test_a_proxy_command_carries_the_connection_and_leaves_no_zombie(sshd: Sshd)
 def test_a_proxy_command_that_fails_is_quoted(sshd: Sshd) -> None:
     error = failure(proxy(sshd, "sh -c 'echo no way >&2; exit 3'"))
     assert type(error) is SshFailed
-    assert "the ProxyCommand said: no way" in str(error)
+    assert "by the ProxyCommand `sh -c 'echo no way >&2; exit 3'`" in error.what
+    assert "the ProxyCommand said: no way" in error.what
 
 
 def test_a_proxy_command_that_hangs_is_ended(sshd: Sshd) -> None:
     began = time.monotonic()
     error = failure(proxy(sshd, "sleep 60"), seconds=0.3)
-    assert "in time" in str(error)
+    assert "in time, by the ProxyCommand `sleep 60`" in error.what
     assert time.monotonic() - began < 5

@@ -3,6 +3,7 @@ asked, which login is used, and that nothing stays behind."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import os
@@ -35,6 +36,7 @@ from smartsim_bridge.errors import (
 )
 from smartsim_bridge.ssh import openssh_target as resolving
 from smartsim_bridge.ssh.ask import Unattended
+from smartsim_bridge.ssh.known_hosts import fingerprint
 from smartsim_bridge.ssh.openssh import OpensshConnection
 from smartsim_bridge.ssh.socket_directory import socket_directory
 from smartsim_bridge.stages import Journey
@@ -342,6 +344,19 @@ def test_no_configuration_lets_an_unknown_key_pass(
     assert isinstance(failure(open_openssh, running), HostKeyUnknown)
 
 
+def test_a_proxy_command_that_fails_or_hangs_is_named(
+    make_sshd: MakeSshd, open_openssh: OpenOpenssh
+) -> None:
+    running = make_sshd()
+    plain = running.ssh_config.read_text()
+    for command, seconds in (("cat /no/such/file", 20.0), ("sleep 60", 1.0)):
+        running.ssh_config.write_text(f"{plain}  ProxyCommand {command}\n")
+        error = failure(open_openssh, running, seconds=seconds)
+        assert type(error) is SshFailed
+        assert f"by the ProxyCommand `{command}`" in error.what
+        assert ("No such file" in error.what) is (seconds > 1)
+
+
 def test_a_changed_key_is_told_with_its_fingerprint(
     make_sshd: MakeSshd, open_openssh: OpenOpenssh, tmp_path: Path
 ) -> None:
@@ -350,7 +365,11 @@ def test_a_changed_key_is_told_with_its_fingerprint(
     running.known_hosts.write_text(f"[127.0.0.1]:{running.port} {other}")
     error = failure(open_openssh, running, host_keys="accept-new", ask=answering("yes")[0])
     assert isinstance(error, HostKeyChanged)
+    expected = fingerprint(base64.b64decode(other.split()[1]))
     assert error.fingerprint.startswith("SHA256:")
+    assert error.expected == (expected,)
+    assert error.fingerprint in error.what
+    assert f"{expected} at {running.known_hosts}:1" in error.what
 
 
 def test_a_revoked_key_is_told(make_sshd: MakeSshd, open_openssh: OpenOpenssh) -> None:
