@@ -79,7 +79,8 @@ def _kept(place: Path, tags: Tags) -> Wheel | None:
     for path in sorted(place.glob("*.whl")):
         try:
             wheel = _read(path, tags)
-            expected = path.with_suffix(".sha256").read_text("ascii").strip()
+            digest = path.with_suffix(".sha256")
+            expected = digest.read_text("ascii").strip() if digest.is_file() else ""
         except (OSError, ValueError):
             continue
         if wheel.digest == expected:
@@ -114,6 +115,8 @@ def _read(path: Path, tags: Tags) -> Wheel:
     if found["abi"] != tags.abi and not (tags.has_stable_abi and found["abi"] == "abi3"):
         # A pip that is older than free-threaded Pythons takes wheels for them that do not fit.
         raise ValueError(f"{path.name} is not built for {tags.abi}; a newer pip may find one")
+    if not path.is_file():  # to open a pipe is to wait for its writer
+        raise ValueError(f"{path.name} is no file")
     if path.stat().st_size > MAX_WHEEL:
         raise ValueError(f"{path.name} is larger than {MAX_WHEEL >> 20} MiB")
     return Wheel(path.name, path.read_bytes())

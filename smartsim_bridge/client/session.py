@@ -26,6 +26,7 @@ from ..errors import (
     InvalidSettings,
     LinkLost,
     LoginFailed,
+    MasterRequired,
     NobodyListening,
     NoServer,
     NoUsablePython,
@@ -55,6 +56,10 @@ _FINAL = (
     UnsupportedSshConfig,
     VersionMismatch,
 )
+
+# Of these, what somebody else may have mended by the next call, and what looking again does not
+# cost a failed login: a server that was started, a ControlMaster that was opened.
+_MENDED_ELSEWHERE = (MasterRequired, NoServer)
 
 
 class Listener(Protocol):
@@ -184,7 +189,7 @@ class Session:
             raise BridgeClosed("This bridge was closed")
         if self.fault is None:
             return
-        if isinstance(self.fault, _FINAL) and not isinstance(self.fault, NoServer):
+        if isinstance(self.fault, _FINAL) and not isinstance(self.fault, _MENDED_ELSEWHERE):
             raise copy.copy(self.fault)
         self._seek(patience=0.0)
 

@@ -12,6 +12,8 @@ Knows keys only as name and bytes, so that it can be tested without a connection
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,18 +183,25 @@ def _append(target: Target, shown: _Shown) -> None:
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        with io.FileIO(descriptor, "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
                 # In one write with the line, so that two writers cannot mix.
                 line = line if file.read(1) == b"\n" else "\n" + line
-            file.write(line.encode())
+            _write_all(file, line.encode(), size)
     except OSError as error:
         raise HostKeyRefused(
             f"the accepted key could not be written to {path}: {error.strerror}",
             host=target.destination,
             step="host key",
-            advice="Check owner and permissions of the file.",
+            advice="Check owner and permissions of the file, and the room on its disk.",
             fingerprint=shown.fingerprint,
         ) from error
+
+
+def _write_all(file: io.FileIO, line: bytes, size: int) -> None:
+    """All of it or nothing: a part of a key would count as another key of the host."""
+    if file.write(line) != len(line):  # the disk is full, or a quota
+        file.truncate(size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -108,10 +108,20 @@ def _hashed(name: str, salt: bytes) -> str:
 
 
 def _decoded(key_type: str, text: bytes) -> bytes | None:
-    """The key, if it is one, and of the type that the line says."""
+    """The key, if it is one, whole, and of the type that the line says."""
     try:
         blob = base64.b64decode(text, validate=True)
     except binascii.Error:
         return None
     length = int.from_bytes(blob[:4], "big")
-    return blob if blob[4 : 4 + length] == key_type.encode() and len(blob) > 4 + length else None
+    if blob[4 : 4 + length] != key_type.encode() or len(blob) <= 4 + length:
+        return None
+    return blob if _is_whole(blob) else None
+
+
+def _is_whole(blob: bytes) -> bool:
+    """Whether it ends where a field ends; a full disk leaves lines that do not."""
+    place = 0
+    while place < len(blob):
+        place += 4 + int.from_bytes(blob[place : place + 4], "big")
+    return place == len(blob)

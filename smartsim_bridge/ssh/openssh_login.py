@@ -24,8 +24,6 @@ __all__ = ["login_of", "start_master"]
 # What ssh said before it was ready has been sent, and only has to be read.
 NOISE_SECONDS = 1.0
 
-# With no limit of the caller's; a selector takes no infinity.
-
 
 def start_master(
     target: OpensshTarget,

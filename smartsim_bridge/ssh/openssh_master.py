@@ -114,6 +114,8 @@ class Master:
 
     def give_up(self) -> None:
         """Ends it in the middle of a login, before it says another word to the host."""
+        # Its supervisor, which would clear up if we ended now, is killed with it.
+        shutil.rmtree(self.directory, ignore_errors=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -17,8 +17,6 @@ __all__ = ["READY", "master_arguments", "write_config"]
 # Below the shortest idle limits of firewalls.
 KEEPALIVE_SECONDS = 30
 
-# With no limit of the caller's; ssh takes no infinity.
-
 #: What ssh prints on its standard output once it is logged in.
 READY = "smartsim_bridge: logged in"
 

@@ -68,7 +68,10 @@ class OpensshTarget:
     def master_command(self) -> str:
         """What a person types to log in once, for everybody who uses the same master."""
         path = ("-S", self.suggested) if self.suggested else ()
-        return shlex.join(["ssh", "-fNM", *path, *self.options, "--", self.alias])
+        # Not -M: that leaves the socket of a master that was killed where it lies, and then
+        # logs in without being one.
+        master = ("-o", "ControlMaster=auto")
+        return shlex.join(["ssh", "-fN", *master, *path, *self.options, "--", self.alias])
 
 
 def find_ssh() -> str | None:

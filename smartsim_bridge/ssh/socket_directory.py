@@ -17,6 +17,9 @@ __all__ = ["socket_directory"]
 # sun_path holds 104 to 108, and ssh binds a name of 17 characters more before it renames it.
 PATH_LIMIT = 84
 
+# More than askpass and a user's configuration need.
+ROOM = 65536
+
 # What means something to ssh in an option, as a token, a variable or the end of a name.
 _SPECIAL = re.compile(r"""[\s%$:\\"'#]""")
 
@@ -30,7 +33,7 @@ def socket_directory(parent: str, *, runs_programs: bool = False) -> str:
         except OSError:
             continue
         is_good = len(os.fsencode(path)) < PATH_LIMIT - len("/m") and not _SPECIAL.search(path)
-        if is_good and (_may_run(path) or not runs_programs):
+        if is_good and (not runs_programs or _takes_programs(path)):
             return path
         shutil.rmtree(path, ignore_errors=True)
     raise SshFailed(
@@ -40,10 +43,14 @@ def socket_directory(parent: str, *, runs_programs: bool = False) -> str:
     )
 
 
-def _may_run(path: str) -> bool:
-    """Whether a program would be run there: a mount may forbid it."""
+def _takes_programs(path: str) -> bool:
+    """Whether a program can be written there, and run: a disk may be full, a mount forbid it."""
     probe = f"{path}/probe"
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700))
-    may_run = os.access(probe, os.X_OK)
-    os.unlink(probe)
+    try:
+        with open(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "wb") as file:
+            file.write(bytes(ROOM))
+        may_run = os.access(probe, os.X_OK)
+        os.unlink(probe)
+    except OSError:
+        return False
     return may_run

@@ -112,6 +112,18 @@ def test_what_was_spoilt_meanwhile_is_fetched_again(links: Path, cache: Path, sp
     assert whole.read_bytes() == first.content
 
 
+@pytest.mark.parametrize("spoilt", [".whl", ".sha256"])
+def test_a_pipe_in_its_place_is_not_waited_for(links: Path, cache: Path, spoilt: str) -> None:
+    write_wheel(links)
+    first = take(cache)
+    (path,) = (cache / "wheels" / TAGS.name).glob(f"*{spoilt}")
+    path.unlink()
+    os.mkfifo(path)
+
+    assert take(cache) == first
+    assert path.is_file()
+
+
 def test_a_wheel_without_its_digest_does_not_count(links: Path, cache: Path) -> None:
     write_wheel(links)
     place = cache / "wheels" / TAGS.name

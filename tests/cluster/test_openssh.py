@@ -65,6 +65,20 @@ def test_key_password_and_code_are_one_login(cluster: Cluster) -> None:
     assert successes(cluster.host("login1")) == 1
 
 
+def test_a_full_runtime_directory_is_left(cluster: Cluster) -> None:
+    laptop, full = cluster.host("laptop"), "/tmp/full"
+    laptop.run("mkdir", full)
+    laptop.run("mount", "-t", "tmpfs", "-o", "size=4k,mode=700,uid=24001", "none", full)
+    try:
+        laptop.run("sh", "-c", f"cat /dev/zero >{full}/all 2>/dev/null || true")
+        outcome = cluster.near("laptop", "alice").connect(
+            addr="login1", run=[["id", "-un"]], env={"XDG_RUNTIME_DIR": full}, **ENGINE
+        )
+    finally:
+        laptop.run("umount", full)
+    assert_up(outcome, "alice")
+
+
 def test_a_jump_host_is_passed(cluster: Cluster) -> None:
     outcome = cluster.near("remote", "alice").connect(
         addr="login1", jump="gateway", run=[["id", "-un"]], answers=[password("alice")], **ENGINE

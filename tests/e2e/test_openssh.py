@@ -73,7 +73,8 @@ def test_a_live_master_of_the_user_is_used_and_left_alone(
 def test_without_a_master_none_is_made_where_one_is_required(head: Head) -> None:
     with pytest.raises(MasterRequired) as caught:
         head.init(autostart=True, ssh="master")
-    assert f"ssh -fNM -S {os.environ['HOME']}/.ssh/ssb-%C" in caught.value.advice
+    path = f"{os.environ['HOME']}/.ssh/ssb-%C"
+    assert f"ssh -fN -o ControlMaster=auto -S {path}" in caught.value.advice
     assert "Connection from" not in head.sshd.log
 
 
@@ -87,6 +88,12 @@ def test_the_command_that_the_error_names_makes_the_master(
     command = caught.value.advice.partition("with: ")[2]
     subprocess.run(["sh", "-c", command], check=True, timeout=20, stderr=subprocess.DEVNULL)
     (socket,) = (runtime / ".ssh").glob("ssb-*")
+    # As after a power cut: the socket stays, and is in nobody's way.
+    for master in processes_with("-S", str(runtime / ".ssh/ssb-%C")):
+        os.kill(master, signal.SIGKILL)
+    wait_until(lambda: head.sshd.session_pids() == [])
+    assert socket.exists()
+    subprocess.run(["sh", "-c", command], check=True, timeout=20, stderr=subprocess.DEVNULL)
     try:
         # Also where nobody named an engine: the place that we suggest is looked at.
         for engine in ("master", "auto"):
@@ -99,7 +106,7 @@ def test_the_command_that_the_error_names_makes_the_master(
             check=True,
             capture_output=True,
         )
-    assert logins(head) == 1
+    assert logins(head) == 2
 
 
 def test_a_broken_connection_is_made_again(head: Head) -> None:
@@ -117,7 +124,14 @@ def test_a_dead_master_of_the_user_is_not_replaced(head: Head) -> None:
     with pytest.raises((MasterRequired, LinkLost)) as caught:
         command.wait(timeout=20)
     assert isinstance(caught.value, MasterRequired)
+    with pytest.raises(MasterRequired):
+        bridge.run(["true"])
     assert head.sshd.log.count("Connection from") == 1
+    with live_master_of(head.sshd):
+        assert bridge.run(["echo", "again"]).stdout == "again\n"
+        assert bridge.attach(command.id).poll() is None
+        bridge.close()
+    assert logins(head) == 2
 
 
 def test_what_paramiko_cannot_honour_takes_the_other_engine(head: Head) -> None:

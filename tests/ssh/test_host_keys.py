@@ -307,6 +307,21 @@ def test_a_file_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> No
         verify(target, SHOWN, "accept-new", None)
 
 
+def test_a_line_that_has_no_room_is_not_begun(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "known_hosts"
+    path.write_text("# mine, without an end of line")
+    target = replace(target_of(tmp_path), new_keys_file=str(path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, before[1]))
+    try:
+        with pytest.raises(HostKeyRefused, match="could not be written"):
+            verify(target, SHOWN, "accept-new", None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "# mine, without an end of line"
+
+
 def test_an_unheard_of_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="accept-new"):
         verify(target_of(tmp_path), SHOWN, "no", None)

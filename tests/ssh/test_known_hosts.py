@@ -70,6 +70,12 @@ def test_broken_lines_cost_nothing_but_themselves(tmp_path: Path) -> None:
     assert found(tmp_path, "h", text) == [(9, "@revoked"), (10, "@cert-authority"), (11, "")]
 
 
+@pytest.mark.parametrize("missing", range(4, 64, 4))
+def test_a_key_that_a_full_disk_cut_short_is_not_another_key(missing: int, tmp_path: Path) -> None:
+    # It is base64 all the same, and of the right type.
+    assert found(tmp_path, "h", f"h {KEY[:-missing]}\n") == []
+
+
 def test_missing_files_and_directories_are_passed_over(tmp_path: Path) -> None:
     assert read_known_keys("h", [str(tmp_path / "none"), str(tmp_path)]) == []
 

@@ -38,6 +38,7 @@ from smartsim_bridge.ssh import openssh_target as resolving
 from smartsim_bridge.ssh.ask import Unattended
 from smartsim_bridge.ssh.known_hosts import fingerprint
 from smartsim_bridge.ssh.openssh import OpensshConnection
+from smartsim_bridge.ssh.openssh_master import Master
 from smartsim_bridge.ssh.socket_directory import socket_directory
 from smartsim_bridge.stages import Journey
 from tests.support.fixtures import MakeSshd
@@ -216,7 +217,7 @@ def test_no_master_is_told_with_the_command_to_type(
     running = make_sshd()
     error = failure(open_openssh, running, only_master=True, user="me$you")
     assert isinstance(error, MasterRequired)
-    assert "ssh -fNM -S " in error.advice
+    assert "ssh -fN -o ControlMaster=auto -S " in error.advice
     assert "-l 'me$you' -- head" in error.advice
     assert "Connection from" not in running.log
 
@@ -483,6 +484,18 @@ def test_a_runtime_directory_with_an_awkward_name_is_left(
             assert os.listdir(parent) == []
         finally:
             os.rmdir(made)
+
+
+def test_a_login_that_is_given_up_leaves_nothing_to_whoever_ends_now(sshd: Sshd) -> None:
+    made = socket_directory("/tmp")
+    master = Master(openssh_target(sshd), ["sleep", "600"], made, {})
+    try:
+        master.give_up()
+        # Nobody else will: Ctrl-C at the prompt may end the program before `close` is reached.
+        assert not os.path.exists(made)
+        assert master.output.read() == b""
+    finally:
+        master.close()
 
 
 def test_a_proxy_that_fails_is_quoted(make_sshd: MakeSshd, open_openssh: OpenOpenssh) -> None:
