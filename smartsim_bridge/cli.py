@@ -154,7 +154,19 @@ def _connect(options: argparse.Namespace, *, autostart: bool = False) -> Bridge:
     # Imported late: --help and a mistyped option need no event loop.
     from .client.current import init_command_server
 
-    return init_command_server(autostart=autostart, **_keywords(options))
+    keywords = _keywords(options)
+    unprovided: list[str] = []
+
+    def listen(stage: Stage) -> None:
+        if stage.failed and stage.name == "provision":
+            unprovided.append(stage.detail)
+
+    if not options.verbose:
+        keywords["on_stage"] = listen
+    bridge = init_command_server(autostart=autostart, **keywords)
+    for why in unprovided:  # the link holds, but is not the one that was wished for
+        _say(f"pyzmq could not be brought along: {why}")
+    return bridge
 
 
 def _connect_to_end_it(options: argparse.Namespace, *, dismiss: bool) -> Bridge | None:

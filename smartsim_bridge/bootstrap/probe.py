@@ -64,4 +64,7 @@ def _summary(facts: Facts) -> str:
     if not facts.searched:
         return f"{place}, a server runs"
     usable = next((str(python) for python in facts.pythons if python.zmq), "")
-    return f"{place}, {usable or f'{len(facts.pythons)} Pythons tried'}"
+    if usable:
+        return f"{place}, {usable}"
+    count = len(facts.pythons)
+    return f"{place}, {count} {'Python' if count == 1 else 'Pythons'} tried, none with pyzmq"

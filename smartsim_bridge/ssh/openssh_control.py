@@ -27,6 +27,8 @@ class Control:
 
     def __init__(self, target: OpensshTarget, path: str) -> None:
         self.path = path
+        #: Whether others of the user's may share it, whose sessions are not ours to end.
+        self.is_users = path == target.control_path
         self._host = target.alias
         self._program = target.program
 

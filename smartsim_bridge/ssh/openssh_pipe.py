@@ -86,7 +86,8 @@ class OpensshPipe:
                 break
             except _Refused as refused:
                 if patience.is_over or not control.accepts:
-                    raise _no_session(str(refused), host) from None
+                    advice = _FULL_OF_YOURS if control.is_users else _FULL
+                    raise _no_session(str(refused), host, advice) from None
                 time.sleep(FREE_SLOT_PAUSE)
 
     def _start(self, control: Control, command: str, deadline: Deadline) -> None:
@@ -227,8 +228,14 @@ def execute(
     return Completed(status, bytes(out), complaints)
 
 
-def _no_session(why: str, host: str) -> SshFailed:
-    advice = "The site bounds sessions per connection (MaxSessions), or forbids them."
+_FULL = "The site bounds sessions per connection (MaxSessions), or forbids them."
+_FULL_OF_YOURS = (
+    f"{_FULL} This connection is your ControlMaster: end another session of it, or pass "
+    'ssh="paramiko" for a login of its own.'
+)
+
+
+def _no_session(why: str, host: str, advice: str = _FULL) -> SshFailed:
     return SshFailed(
         f"no session could be opened: {why}",
         host=host,

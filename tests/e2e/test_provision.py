@@ -12,6 +12,7 @@ import pytest
 
 from smartsim_bridge import BridgeStatus, Rung, __version__, shutdown_command_server
 from smartsim_bridge.errors import CommandServerError, ProvisionFailed
+from tests.support.command_line import typed
 from tests.support.heads import Head, MakeHead, processes_with
 from tests.support.users import User
 from tests.support.wheels import Links
@@ -124,6 +125,21 @@ def test_where_pip_finds_none_stdio_holds_and_it_is_told(
     (stage,) = [stage for stage in status.stages if stage.name == "provision"]
     assert stage.failed
     assert bridge.run(["echo", "hello"]).stdout == "hello\n"
+
+
+def test_the_command_line_says_in_one_line_that_it_could_not_be_brought(
+    make_head: MakeHead, links: Links, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    head = make_head(zmq=False)
+    words = ["start", "--provision"]
+    for name, value in head.keywords.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    done = typed(*words)
+
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.decode().splitlines() if "pyzmq" in line]
+    assert line.startswith("smartsim-bridge: pyzmq could not be brought along: No wheel")
 
 
 @pytest.mark.parametrize("transport", ["tunnel", "direct"])

@@ -161,6 +161,7 @@ def test_slots_of_one_session_at_a_time_are_taken_in_turn(
     with pytest.raises(SshFailed, match="refused") as caught:
         connection.open_stdio("cat")
     assert "MaxSessions" in caught.value.advice
+    assert "ControlMaster" not in caught.value.advice
     assert connection.answers(Deadline(10))
     pipe.close()
     assert running.log.count("Connection from") == 1
@@ -199,8 +200,10 @@ def test_a_master_that_refuses_a_session_leads_to_no_other_login(
     with live_master_of(running):
         connection = open_openssh(running)
         pipe = connection.open_stdio("cat")
-        with pytest.raises(SshFailed):
+        with pytest.raises(SshFailed) as caught:
             connection.open_stdio("cat")
+        assert "your ControlMaster: end another session of it" in caught.value.advice
+        assert 'ssh="paramiko"' in caught.value.advice
         pipe.close()
         connection.close()
         again = open_openssh(running, only_master=True)
