@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,8 @@ def fetch(tags: Tags, cache: str, *, deadline: Deadline) -> Wheel:
 
 def _kept(place: Path, tags: Tags) -> Wheel | None:
     """One that is whole; anything else is as good as none."""
+    if not _is_private(place):
+        return None  # whoever can write a wheel there can write its digest
     for path in sorted(place.glob("*.whl")):
         try:
             wheel = _read(path, tags)
@@ -86,6 +89,18 @@ def _kept(place: Path, tags: Tags) -> Wheel | None:
         if wheel.digest == expected:
             return wheel
     return None
+
+
+def _is_private(place: Path) -> bool:
+    """Whether only this user can put anything there: a cache may be shared by a group."""
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    if not hasattr(os, "getuid"):
+        return True  # Windows: in the user's own profile
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return is_ours and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _keep(wheel: Wheel, place: Path) -> None:

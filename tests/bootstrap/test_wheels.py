@@ -124,10 +124,26 @@ def test_a_pipe_in_its_place_is_not_waited_for(links: Path, cache: Path, spoilt:
     assert path.is_file()
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_wheel_that_others_could_have_put_there_does_not_count(
+    mode: int, links: Path, cache: Path
+) -> None:
+    write_wheel(links)
+    take(cache)
+    place = cache / "wheels" / TAGS.name
+    (theirs,) = place.glob("*.whl")
+    theirs.write_bytes(b"theirs")
+    theirs.with_suffix(".sha256").write_text(hashlib.sha256(b"theirs").hexdigest())
+    assert take(cache).content == b"theirs"  # the digest alone would let it pass
+    place.chmod(mode)
+
+    assert take(cache).content != b"theirs"
+
+
 def test_a_wheel_without_its_digest_does_not_count(links: Path, cache: Path) -> None:
     write_wheel(links)
     place = cache / "wheels" / TAGS.name
-    place.mkdir(parents=True)
+    place.mkdir(mode=0o700, parents=True)
     (place / "pyzmq-99.0-cp39-cp39-any.whl").write_bytes(b"whoever wrote this")
 
     assert take(cache).name.startswith("pyzmq-27")
