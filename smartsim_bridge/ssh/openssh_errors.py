@@ -66,17 +66,20 @@ _SHOWN = re.compile(
     r"fingerprint for the (?P<type>\S+) key sent by the remote host is\s+"
     r"(?P<fingerprint>SHA256:[A-Za-z0-9+/]+)"
 )
+_ASKED = re.compile(
+    r"^(?P<type>\S+) key fingerprint is (?P<fingerprint>SHA256:[\w+/]+)", re.MULTILINE
+)
 _OFFENDING = re.compile(r"^Offending \S+ key in (?P<path>.+):(?P<line>\d{1,9})\s*$", re.MULTILINE)
 
 
-def error_from(said: str, *, host: str, can_ask: bool) -> CommandServerError:
-    """The error for an ssh that ended before it was logged in."""
+def error_from(said: str, *, host: str, can_ask: bool, question: str = "") -> CommandServerError:
+    """The error for an ssh that ended before it was logged in, its last question unanswered."""
     what = last_words(said) or "ssh ended without a word"
     for pattern, kind, step in _TABLE:
         if not re.search(pattern, said, re.MULTILINE):
             continue
         if issubclass(kind, HostKeyRefused):
-            return _about_key(kind, said, what, host)
+            return _about_key(kind, said, what, host, question)
         error = kind(what, host=host, step=step)
         if kind is AuthenticationFailed:
             error = card_refusal(said) or error
@@ -112,11 +115,16 @@ def last_words(said: str) -> str:
     return printable("; ".join(told[-TAIL_LINES:]))[-TAIL_CHARACTERS:]
 
 
-def _about_key(kind: type[HostKeyRefused], said: str, what: str, host: str) -> HostKeyRefused:
+def _about_key(
+    kind: type[HostKeyRefused], said: str, what: str, host: str, question: str
+) -> HostKeyRefused:
     """What is said about the key, rather than the lesson around it."""
     found = _KEY_LINE.search(said)
     what = printable(found.group().strip()) if found else what
-    shown, offending = _SHOWN.search(said), _OFFENDING.search(said)
+    asked = _ASKED.search(question) if kind is HostKeyUnknown else None
+    if asked:
+        what = f"the host key {asked['type']} {asked['fingerprint']} is not in known_hosts"
+    shown, offending = asked or _SHOWN.search(said), _OFFENDING.search(said)
     expected = key_at(offending["path"], int(offending["line"])) if offending else None
     if shown and expected is not None:
         what = (

@@ -108,7 +108,9 @@ def _wait_until_ready(
 def _failure(
     master: Master, prompter: Prompter, target: OpensshTarget, *, can_ask: bool
 ) -> CommandServerError:
-    error = error_from(master.last_words(), host=target.destination, can_ask=can_ask)
+    error = error_from(
+        master.last_words(), host=target.destination, can_ask=can_ask, question=prompter.question
+    )
     if type(error) is SshFailed:  # nothing was heard of the host itself
         what = error.what + _by_proxy(target)
         error = SshFailed(what, host=error.host, step=error.step, advice=error.advice)

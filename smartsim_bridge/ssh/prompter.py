@@ -60,6 +60,8 @@ class Prompter:
         self._announce = announce
         self._prompts = 0
         self._dialogues: set[str] = set()
+        #: The last of what ssh itself wanted a yes to: a host key, with its fingerprint.
+        self.question = ""
         #: Why a prompt had no answer, where that is the reason of what ssh says then.
         self.fault: CommandServerError | None = None
         self.program = f"{directory}/askpass"
@@ -129,6 +131,7 @@ class Prompter:
             self.fault = AuthenticationFailed("the host refused the answer, and asks once more")
             return None
         is_question = kind == "confirm" or _is_question(prompt)
+        self.question = prompt if is_question else self.question
         try:
             answer = self._ask(printable(prompt), not is_question)
         except CommandServerError as fault:

@@ -401,7 +401,10 @@ def test_a_person_is_asked_about_an_unknown_key(
     if answer == "yes":
         open_openssh(running, ask=ask)
     else:
-        assert isinstance(failure(open_openssh, running, ask=ask), HostKeyUnknown)
+        error = failure(open_openssh, running, ask=ask)
+        assert isinstance(error, HostKeyUnknown)
+        assert error.fingerprint.startswith("SHA256:")
+        assert error.fingerprint in error.what
     ((prompt, secret),) = asked
     assert "SHA256:" in prompt
     assert not secret
