@@ -226,6 +226,25 @@ def _listener_class(theirs: Any) -> Any:
 
         request_queue_size = BACKLOG
 
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            self._turn = threading.Lock()
+            self._is_served = self._is_over = False
+            super().__init__(*arguments, **keywords)
+
+        def serve_forever(self, poll_interval: float = 0.5) -> None:
+            with self._turn:
+                if self._is_over:
+                    return
+                self._is_served = True
+            super().serve_forever(poll_interval)
+
+        def shutdown(self) -> None:
+            # Theirs waits for the end of what never began, where the connection broke before.
+            with self._turn:
+                self._is_over = True
+            if self._is_served:
+                super().shutdown()
+
         def handle_error(self, _request: Any, _client: Any) -> None:
             # The connection is closed, which is all its client can be told.
             _failures.debug("a connection found no way through the tunnel", exc_info=True)

@@ -15,6 +15,7 @@ import pytest
 
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import ForwardingRefused, NobodyListening, SshFailed
+from smartsim_bridge.ssh import tunnel as tunnel_module
 from smartsim_bridge.ssh.connection import SshConnection
 from smartsim_bridge.ssh.socket_directory import PATH_LIMIT
 from smartsim_bridge.ssh.tunnel import Tunnel
@@ -292,6 +293,30 @@ def test_a_closed_connection_makes_no_tunnel(
 
 
 # --- its end ------------------------------------------------------------------------------
+
+
+def test_a_connection_that_ends_before_the_tunnel_serves_hangs_nobody(
+    connection: SshConnection,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the moment between the listener and its thread; sshtunnel then stops what never ran."""
+    monkeypatch.setattr(tunnel_module._Forwarder, "is_active", property(lambda _self: False))
+    raised: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            forward(connection, server.port, tmp_path)
+        except SshFailed as error:
+            raised.append(error)
+
+    making = threading.Thread(target=make, daemon=True)
+    making.start()
+    making.join(10)
+    assert not making.is_alive()
+    assert "could not be set up" in str(raised[0])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_closing_leaves_the_connection_and_nothing_else(
