@@ -10,6 +10,7 @@
     pump         bytes between a socket and a channel
 
     engine       what every connection promises
+    login        one user on one host        suitability  can paramiko do what is asked?
     openssh      the same on the system's ssh ... in openssh_*.py, see below
     prompter     answers what that ssh asks  askpass      ... which it calls for that
     socket_directory  where both make their unix sockets
@@ -18,7 +19,6 @@
     openssh_login    how ours logs in         openssh_options  ... and what it is told
     openssh_master   the process              openssh_control  the socket of a live one
     openssh_pipe     one command through it   openssh_forward  one port
-    prompter     answers what that ssh asks  askpass      ... which it calls for that
 
 Blocking throughout.  This is the only room that imports paramiko and sshtunnel; their
 exceptions are turned into ours here.  It knows nothing of servers, protocols or ZMQ.

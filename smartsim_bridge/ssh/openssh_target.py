@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ..deadline import Deadline
 from ..errors import SshFailed, UnsupportedSshConfig
 from .ask import printable
+from .login import Login
 from .target import checked_port, checked_user, identity_path, read_spelling
 
 __all__ = [
@@ -34,14 +35,9 @@ SUGGESTED_CONTROL_PATH = ".ssh/ssb-%C"
 
 
 @dataclass(frozen=True)
-class OpensshTarget:
+class OpensshTarget(Login):
     """One host, and what to tell ssh to get there."""
 
-    spelled: str
-    alias: str
-    hostname: str
-    port: int
-    user: str
     program: str
     #: The user's options, as ssh takes them: -F, -l, -p, -i, -J.
     options: tuple[str, ...]
@@ -52,17 +48,6 @@ class OpensshTarget:
     suggested: str = ""
     #: Every keyword that this ssh knows, in lower case, and what is in force.
     keywords: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What it is called: by the user, and by ssh_config."""
-        return tuple(dict.fromkeys((self.alias, self.hostname)))
-
-    @property
-    def destination(self) -> str:
-        """`user@host:port`, an IPv6 address in brackets."""
-        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
-        return f"{self.user}@{host}:{self.port}"
 
     @property
     def master_command(self) -> str:

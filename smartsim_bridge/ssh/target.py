@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidSettings, UnsupportedSshConfig
 from .host_config import HostConfig
+from .login import Login
 from .ssh_config import read_host_config
 
 __all__ = [
@@ -52,14 +53,9 @@ MAX_HOPS = 8
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Login):
     """One host and all that is needed to log in there."""
 
-    spelled: str
-    alias: str
-    hostname: str
-    port: int
-    user: str
     identities: tuple[str, ...] = ()
     identities_only: bool = False
     host_key_name: str = ""
@@ -88,17 +84,6 @@ class Target:
     gssapi: bool = False
     # A ControlPath of the config's, as it stands there: a master may be live.
     control_path: str | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What it is called: by the user, and by ssh_config."""
-        return tuple(dict.fromkeys((self.alias, self.hostname)))
-
-    @property
-    def destination(self) -> str:
-        """`user@host:port`, an IPv6 address in brackets."""
-        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
-        return f"{self.user}@{host}:{self.port}"
 
 
 @dataclass(frozen=True)
