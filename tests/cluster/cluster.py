@@ -49,6 +49,11 @@ class Cluster:
         """This project, used on `host` by `user`."""
         return NearSide(self.host(host), user)
 
+    def without_slurm(self, *hosts: str) -> None:
+        """Until the next reset whatever is run there finds no Slurm; jobs and daemons do."""
+        for name in hosts:
+            self.host(name).hide_slurm()
+
     @contextmanager
     def far(self, name: str, way: Way) -> Iterator[None]:
         """All that the host exchanges with the others takes this way, for as long as it lasts."""
@@ -71,6 +76,7 @@ class Cluster:
         for host in self._hosts.values():
             if not host.is_up():
                 host.reboot()
+            host.show_slurm()
         self._cancel_jobs()
         kill_account_processes({host.network for host in self._hosts.values()})
         for host in self._hosts.values():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .accounts import ACCOUNTS
+from .host_init import BARE_BIN
 from .plans import make_plan
 from .site import Site
 from .topology import Place
@@ -22,6 +23,14 @@ __all__ = ["PATH", "Host"]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_SECONDS = 30.0
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
+# Lives, with its mounts, until its standard input ends.
+_ROOM = f"""
+set -e
+mount --bind {BARE_BIN} /usr/bin
+mount -t tmpfs -o mode=755 tmpfs /etc/slurm
+echo ready
+exec cat
+"""
 
 
 class Host:
@@ -35,6 +44,7 @@ class Host:
         self._site = site
         self._boots = 0
         self._init: subprocess.Popen[str] | None = None
+        self._room: subprocess.Popen[str] | None = None
 
     # --- what tests use -----------------------------------------------------------------------
 
@@ -105,6 +115,28 @@ class Host:
         self.boot()
         self.wait_until_ready()
 
+    def hide_slurm(self) -> None:
+        """From now on whatever a test runs here finds neither Slurm's commands nor its files.
+
+        The daemons do, and so do jobs: it is as if tests ran in a container on this host.
+        """
+        if self._room is None:
+            self._room = subprocess.Popen(
+                # Neither of these forks: what stays is `cat`, under the number that we know.
+                ["nsenter", "-t", str(self.pid), "-m", "unshare", "-m", "sh", "-c", _ROOM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._room.stdout is not None
+            assert self._room.stdout.readline() == "ready\n"
+
+    def show_slurm(self) -> None:
+        """Undoes it, for what is run afterwards."""
+        if self._room is not None:
+            self._room.communicate(timeout=10)
+            self._room = None
+
     # --- life -----------------------------------------------------------------------------------
 
     def boot(self) -> None:
@@ -146,6 +178,7 @@ class Host:
 
     def bury(self) -> None:
         """Waits for its end, which somebody else has brought about."""
+        self.show_slurm()
         if self._init is not None:
             self._init.wait(10)
             for pipe in (self._init.stdin, self._init.stdout):
@@ -205,8 +238,12 @@ class Host:
         )
 
     def _inside(self, command: Sequence[str], user: str) -> list[str]:
-        home = self.path("/root" if user == "root" else ACCOUNTS[user].home)
-        enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", f"--wd={home}"]
+        assert self.is_up(), f"{self.name} is down"
+        # Its home as seen by the same mounts: elsewhere it would have no path.
+        files = f"/proc/{self._room.pid if self._room else self.pid}"
+        home = f"{files}/root{ACCOUNTS[user].home if user in ACCOUNTS else '/root'}"
+        enter = ["nsenter", "-t", str(self.pid), f"--mount={files}/ns/mnt", f"--wd={home}"]
+        enter += ["-u", "-i", "-n", "-p"]
         # nsenter stays outside as the parent: whoever ends it must end the command too.
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         return [*enter, "--", *become, "--pdeathsig=KILL", "--", *command]

@@ -23,6 +23,7 @@ from tests.cluster.first_process import live_until_input_ends
 READY_SECONDS = 30.0
 SCHEDULER_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
 SCHEDULER_COMMANDS += " sprio squeue sreport srun sshare sstat strigger sview"
+BARE_BIN = "/run/without-slurm/bin"
 # login1's other doors: port, and what is forbidden there.
 STRICT_SSHD = {2200: "AllowTcpForwarding=no", 2201: "MaxSessions=1", 2202: "PermitOpen=none"}
 
@@ -83,11 +84,28 @@ def build_root(plan: Plan) -> None:
     run("mount", "-t", "proc", "proc", str(lower / "proc"))
     run("mount", "-t", "sysfs", "sysfs", str(lower / "sys"))
     run("mount", "--bind", plan.home, str(lower / "home"))
+    if plan.is_compute:
+        build_bare_bin(lower / BARE_BIN.lstrip("/"), top)
     boot_id = lower / "proc/sys/kernel/random/boot_id"
     run("mount", "--bind", plan.boot_id, str(boot_id))
     make_devices(lower / "dev")
     for path in plan.shown:
         show(path, lower)
+
+
+def build_bare_bin(place: Path, top: Path) -> None:
+    """What /usr/bin would be if Slurm had never been installed, for Host.hide_slurm.
+
+    Made now, of the machine's: an overlay of the host's would be one on top of two others,
+    where the machine's root is one, and the kernel stacks no more than two.
+    """
+    upper, work = top / "bare-upper", top / "bare-work"
+    for directory in (place, upper, work):
+        directory.mkdir(parents=True)
+    options = f"lowerdir=/usr/bin,upperdir={upper},workdir={work}"
+    run("mount", "-t", "overlay", "-o", options, "bare-bin", str(place))
+    for command in SCHEDULER_COMMANDS.split():
+        (place / command).unlink(missing_ok=True)
 
 
 def make_devices(dev: Path) -> None:

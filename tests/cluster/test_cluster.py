@@ -90,6 +90,20 @@ def test_no_other_host_has_a_scheduler(cluster: Cluster, host: str) -> None:
     assert found.stdout == ""
 
 
+def test_a_host_without_slurm_still_runs_jobs(cluster: Cluster) -> None:
+    login1, compute1 = cluster.host("login1"), cluster.host("compute1")
+    cluster.without_slurm("compute1")
+    with pytest.raises(AssertionError, match="No such file"):
+        compute1.run("squeue", user="alice")
+    assert compute1.run("ls", "/etc/slurm").stdout == ""
+    assert compute1.run("pwd", user="alice").stdout == "/home/alice\n"
+    inner = "srun --overlap -w compute1 hostname"
+    done = login1.run("srun", "-w", "compute1", "sh", "-c", inner, user="alice")
+    assert done.stdout == "compute1\n"
+    cluster.reset()
+    assert compute1.run("squeue", user="alice").stdout.split()[0] == "JOBID"
+
+
 # --- the firewall -----------------------------------------------------------------------------
 
 
