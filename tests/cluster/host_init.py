@@ -21,8 +21,10 @@ from pathlib import Path
 from tests.cluster.first_process import live_until_input_ends
 
 READY_SECONDS = 30.0
-SCHEDULER_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
-SCHEDULER_COMMANDS += " sprio squeue sreport srun sshare sstat strigger sview"
+SLURM_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
+SLURM_COMMANDS += " sprio squeue sreport srun sshare sstat strigger sview"
+GRID_ENGINE_COMMANDS = "qacct qalter qconf qdel qhold qhost qlogin qmod qping qquota qrdel qresub"
+GRID_ENGINE_COMMANDS += " qrls qrsh qrstat qrsub qselect qsh qstat qstatus qsub"
 BARE_BIN = "/run/without-slurm/bin"
 # login1's other doors: port, and what is forbidden there.
 STRICT_SSHD = {2200: "AllowTcpForwarding=no", 2201: "MaxSessions=1", 2202: "PermitOpen=none"}
@@ -94,7 +96,7 @@ def build_root(plan: Plan) -> None:
 
 
 def build_bare_bin(place: Path, top: Path) -> None:
-    """What /usr/bin would be if Slurm had never been installed, for Host.hide_slurm.
+    """What /usr/bin would be if no scheduler had ever been installed, for Host.hide_slurm.
 
     Made now, of the machine's: an overlay of the host's would be one on top of two others,
     where the machine's root is one, and the kernel stacks no more than two.
@@ -104,7 +106,7 @@ def build_bare_bin(place: Path, top: Path) -> None:
         directory.mkdir(parents=True)
     options = f"lowerdir=/usr/bin,upperdir={upper},workdir={work}"
     run("mount", "-t", "overlay", "-o", options, "bare-bin", str(place))
-    for command in SCHEDULER_COMMANDS.split():
+    for command in (SLURM_COMMANDS + " " + GRID_ENGINE_COMMANDS).split():
         (place / command).unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from .accounts import password_files
-from .host_init import SCHEDULER_COMMANDS, Plan
+from .host_init import GRID_ENGINE_COMMANDS, SLURM_COMMANDS, Plan
 from .site import Site, other_pythons
 from .topology import HOSTS, Place, hosts_file
 
@@ -21,7 +21,8 @@ PYTHONS = ["/usr/bin/python*", "/usr/local/bin/python*", "/usr/bin/pypy*", "/usr
 def make_plan(place: Place, site: Site, root: str, boot_id: str) -> Plan:
     files = {"/etc/hosts": hosts_file(), "/etc/hostname": f"{place.name}\n", "/etc/resolv.conf": ""}
     private: dict[str, str] = {}
-    removed: list[str] = []
+    # No host has it unless a test asks for it: see grid_engine.py.
+    removed = [f"/usr/bin/{command}" for command in GRID_ENGINE_COMMANDS.split()]
     links: dict[str, str] = {}
     if place.has_sshd:
         files.update(_sshd_files(site))
@@ -31,7 +32,7 @@ def make_plan(place: Place, site: Site, root: str, boot_id: str) -> Plan:
         private["/etc/munge/munge.key"] = site.munge_key
         private.update(_templates("/etc/slurm", "slurmdbd.conf"))
     else:
-        removed += [f"/usr/bin/{command}" for command in SCHEDULER_COMMANDS.split()]
+        removed += [f"/usr/bin/{command}" for command in SLURM_COMMANDS.split()]
     if place.python == "zmq":
         files["/usr/local/bin/python3"] = _wrapper(sys.executable)
     elif place.python != "any":
