@@ -7,6 +7,7 @@ conversation  the states with one peer, as a table
 lifecycle     the states of one command, as a table
 flow          numbered bytes, acknowledgements, credit, replay
 submission    which commands hand a job to a scheduler
+polls         which commands only ask a scheduler, and which ask the same
 environment   which of the caller's variables a command on the head may see
 beacon        how a server says where it is: the ready line and the state file
 
