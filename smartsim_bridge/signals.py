@@ -28,18 +28,23 @@ _HARMLESS = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGCHLD", "
 
 
 class Bell:
-    """Rings for each of `PASSED_ON` that comes, and for what other threads `ring`.
+    """Rings for each of `PASSED_ON`, and of `more`, that comes, and for what threads `ring`.
 
     With the block, in the main thread.  Signals that were ignored before, as nohup and shells
     do for what they put into the background, stay so.
     """
+
+    def __init__(self, *more: str) -> None:
+        self._names = (*PASSED_ON, *more)
 
     def __enter__(self) -> Bell:
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
         descriptor = self._theirs.fileno()
         self._former = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
-        self._handlers = {one: signal.signal(one, _leave_to_the_bell) for one in _wanted()}
+        self._handlers = {
+            one: signal.signal(one, _leave_to_the_bell) for one in _wanted(self._names)
+        }
         return self
 
     def __exit__(
@@ -117,8 +122,8 @@ def _numbers(names: Iterable[str]) -> list[int]:
     return [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
 
-def _wanted() -> list[int]:
-    return [one for one in _numbers(PASSED_ON) if signal.getsignal(one) is not signal.SIG_IGN]
+def _wanted(names: Iterable[str]) -> list[int]:
+    return [one for one in _numbers(names) if signal.getsignal(one) is not signal.SIG_IGN]
 
 
 def _leave_to_the_bell(number: int, frame: object) -> None:

@@ -4,6 +4,7 @@ Each acts on one head, `--addr`.  Exit status 255 says that the bridge failed, w
 error and its advice on stderr; every other one is the command's own.  A face: no rule of
 its own beyond the words on the screen.
 
+    shell     a program of this host, with shims on its PATH
     way       the options that tell the way to a head, and the bridge they make
     commands  run attach ps           head   start stop status logs doctor
     voice     what is said to the person     statuses  how we end
@@ -19,6 +20,7 @@ from .. import __version__
 from ..errors import CommandServerError
 from .commands import add_attach, add_ps, add_run
 from .head import add_doctor, add_logs, add_start, add_status, add_stop
+from .shell import add_shell
 from .statuses import INTERRUPTED, OURS
 from .voice import say
 
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (
-        *(add_start, add_run, add_ps, add_attach),
+        *(add_start, add_run, add_shell, add_ps, add_attach),
         *(add_status, add_stop, add_logs, add_doctor),
     ):
         add(verbs)

@@ -19,7 +19,7 @@ from .way import add, again, connect, program
 if TYPE_CHECKING:
     from ..client.blocking import Bridge, Command
 
-__all__ = ["add_attach", "add_ps", "add_run"]
+__all__ = ["add_attach", "add_ps", "add_run", "not_started"]
 
 
 def add_run(verbs: Any) -> None:
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
         try:
             command = bridge.popen(words, cwd=options.cwd, text=False, keep=keep)
         except OSError as refused:
-            return _not_started(refused)
+            return not_started(refused)
         return _follow(options, bridge, command, stays=options.keep)
 
 
@@ -76,7 +76,7 @@ def _attach(options: argparse.Namespace) -> int:
         try:
             command = bridge.attach(options.command, stdout=stdout, stderr=stderr, text=False)
         except OSError as refused:
-            return _not_started(refused)
+            return not_started(refused)
         # It has outlived a terminal before.
         return _follow(options, bridge, command, stays=True)
 
@@ -104,11 +104,12 @@ def _leave(bridge: Bridge, words: Sequence[str], cwd: str | None) -> int:
     try:
         sys.stdout.write(f"{bridge.start(words, cwd=cwd)}\n")
     except OSError as refused:
-        return _not_started(refused)
+        return not_started(refused)
     return 0
 
 
-def _not_started(refused: OSError) -> int:
+def not_started(refused: OSError) -> int:
+    """Says so; the status that a shell would give."""
     say(f"{refused.filename}: {refused.strerror}")
     return NOT_FOUND if isinstance(refused, FileNotFoundError) else NOT_EXECUTABLE
 

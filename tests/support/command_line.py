@@ -19,7 +19,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,7 +46,8 @@ if os.isatty(0):
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-FROM_A_SHELL = [sys.executable, "-I", "-S", "-c", _SHELL, *PROGRAM]
+_A_SHELL = [sys.executable, "-I", "-S", "-c", _SHELL]
+FROM_A_SHELL = [*_A_SHELL, *PROGRAM]
 
 
 def typed(*words: str, after: str = "", **keywords: Any) -> subprocess.CompletedProcess[bytes]:
@@ -59,15 +60,20 @@ def typed(*words: str, after: str = "", **keywords: Any) -> subprocess.Completed
 
 
 class Terminal:
-    """Runs it in a session of its own, with a pseudo-terminal as controlling terminal."""
+    """Runs it, or another `program`, with a pseudo-terminal as controlling terminal."""
 
-    def __init__(self, *words: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: str,
+        program: Sequence[str] = PROGRAM,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._master, slave = pty.openpty()
         attributes = termios.tcgetattr(slave)
         attributes[3] |= termios.NOFLSH  # Ctrl-C leaves what was printed to be read
         termios.tcsetattr(slave, termios.TCSANOW, attributes)
         self.process = subprocess.Popen(
-            [*FROM_A_SHELL, *words],
+            [*_A_SHELL, *program, *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,
