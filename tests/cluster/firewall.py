@@ -1,7 +1,7 @@
 """Who may talk to whom: the router's rules.
 
-Strict is a site's usual policy: SSH to the heads, Slurm's ports between heads and nodes, and
-nothing else.  Open lets everybody inside the cluster reach any port there.
+Strict is a site's usual policy: SSH to the heads, the schedulers' ports between heads and nodes,
+and nothing else.  Open lets everybody inside the cluster reach any port there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .topology import HEADS, HOSTS, LOGIN_ADDRESS, LOGIN_TURNS, NODES
 __all__ = ["Firewall"]
 
 SSH = "{ 22, 2200-2209 }"
-SLURM = "{ 6817, 6818, 6819, 60001-60100 }"
+SCHEDULERS = "{ 6444, 6445, 6817, 6818, 6819, 60001-60100 }"
 
 
 class Firewall:
@@ -75,7 +75,7 @@ table inet site {{
         {extra}
         ip saddr @nodes ip daddr @nodes accept
         ip saddr @cluster ip daddr @cluster tcp dport 22 accept
-        ip saddr @cluster ip daddr @cluster tcp dport {SLURM} accept
+        ip saddr @cluster ip daddr @cluster tcp dport {SCHEDULERS} accept
         ip saddr {{ {laptop}, {gateway} }} ip daddr @heads tcp dport {SSH} accept
         ip saddr @nodes ip daddr @heads tcp dport {SSH} accept
         ip saddr {remote} ip daddr {gateway} tcp dport 22 accept

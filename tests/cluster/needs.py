@@ -31,6 +31,9 @@ PROGRAMS = {
     "my_print_defaults": "mariadb-client-core",  # which mariadb-install-db calls
     "nft": "nftables",
     "sbatch": "slurm-client",
+    "sendmail": "dma",  # Grid Engine wants a mailer; this one is no daemon
+    "sge_execd": "gridengine-exec",
+    "sge_qmaster": "gridengine-master",
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
     "slurmdbd": "slurmdbd",
