@@ -9,5 +9,6 @@ pytest_plugins = [
     "tests.support.local_server",
     "tests.support.openssh",
     "tests.support.python39",
+    "tests.support.smartsim_venv",
     "tests.support.wheels",
 ]

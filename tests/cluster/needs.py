@@ -30,6 +30,8 @@ PROGRAMS = {
     "munged": "munge",
     "my_print_defaults": "mariadb-client-core",  # which mariadb-install-db calls
     "nft": "nftables",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
     "sbatch": "slurm-client",
     "sendmail": "dma",  # Grid Engine wants a mailer; this one is no daemon
     "sge_execd": "gridengine-exec",
