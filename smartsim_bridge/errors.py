@@ -48,6 +48,7 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   +-- CommandTaken              another client follows it now
     +-- BridgeClosed                  the bridge was closed, or belongs to another process
     +-- RequestRefused                the server will not do what was asked
+    +-- ShimsUnavailable              the stand-ins for its commands cannot be put on PATH
     +-- ServerStartFailed             the server itself could not start
         +-- ServerAlreadyRuns
         +-- PortTaken
@@ -104,6 +105,7 @@ __all__ = [
     "ServerElsewhere",
     "ServerKeyMismatch",
     "ServerStartFailed",
+    "ShimsUnavailable",
     "SshFailed",
     "UnsafeDirectory",
     "UnsupportedSshConfig",
@@ -377,6 +379,11 @@ class BridgeClosed(CommandServerError):
 
 class RequestRefused(CommandServerError):
     """The server refused this request and did nothing."""
+
+
+class ShimsUnavailable(CommandServerError):
+    """See that the named directory is yours alone and its disk has room, or name another one
+    with state_dir; shims=False does without them."""
 
 
 class ServerStartFailed(CommandServerError):
