@@ -5,7 +5,7 @@
     deadline  stages          shared by the steps of a connect              the near half
     settings  ssh  bootstrap  how a head is reached and gets a server
     client                    what the user holds
-    cli  remote               faces: the command line, the old names
+    cli  jupyter  remote      faces: the command line, the notebook, the old names
     demo                      a head node in a box, and a tour
     doctor                    every stage to a head, looked at one by one
 
@@ -36,7 +36,9 @@ _HOMES = {
     "CommandServerError": "errors",
     "Rung": "client.status",
     "init_command_server": "client.current",
+    "load_ipython_extension": "jupyter",
     "shutdown_command_server": "client.current",
+    "unload_ipython_extension": "jupyter",
 }
 
 __all__ = [

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from . import __version__
 from .client.blocking import Bridge
 from .client.listing import CommandInfo
+from .client.listing_text import table
 from .errors import RequestRefused
-from .listing_text import table
 
 __all__ = ["end_server", "make_room"]
 

@@ -117,7 +117,7 @@ def not_started(refused: OSError) -> int:
 def _ps(options: argparse.Namespace) -> int:
     import shutil
 
-    from ..listing_text import recent, table
+    from ..client.listing_text import recent, table
 
     with connect(options) as bridge:
         commands = bridge.commands()

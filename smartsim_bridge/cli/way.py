@@ -95,7 +95,7 @@ def connect_to_end_it(options: argparse.Namespace, *, dismiss: bool) -> Bridge |
 
 def again(options: argparse.Namespace, command: str) -> str:
     """The command line that attaches to it."""
-    from ..listing_text import ID_DIGITS
+    from ..client.listing_text import ID_DIGITS
 
     words = ["smartsim-bridge", "attach"]
     for name in names():

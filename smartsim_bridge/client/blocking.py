@@ -19,8 +19,9 @@ from ..settings import Settings
 from ..ssh.ask import default_ask
 from .bridge import AsyncBridge, Words
 from .command import AsyncCommand
+from .command_list import CommandList
 from .desk import Desk
-from .listing import CommandInfo
+from .markup import NEUTRAL, Mark, box, heading
 from .pipes import TextMode, open_input, open_output
 from .portal import Portal, portal
 from .result import Result, Wish
@@ -146,7 +147,7 @@ class Bridge:
         return self._open().call(self._bridge.start(args, cwd=cwd, env=env, shell=shell))
 
     @_as_told_by(AsyncBridge.commands)
-    def commands(self) -> list[CommandInfo]:
+    def commands(self) -> CommandList:
         return self._open().call(self._bridge.commands())
 
     def attach(
@@ -229,6 +230,11 @@ class Bridge:
 
     def __repr__(self) -> str:
         return "<Bridge closed>" if self._closed else f"<Bridge {self._bridge.described}>"
+
+    def _repr_html_(self) -> str:
+        if self._closed:
+            return box(heading(Mark("●", NEUTRAL, "Bridge closed")))
+        return self._bridge._repr_html_()
 
 
 class Command:

@@ -21,8 +21,10 @@ from ..protocol.messages import NULL, PIPE, Attach, Start
 from ..settings import Settings
 from ..ssh.ask import Unattended
 from .command import AsyncCommand
+from .command_list import CommandList
 from .ladder import climb
 from .listing import CommandInfo
+from .markup import BAD, GOOD, Mark, box, heading
 from .replace import replace_server
 from .request import Words, byte_offset, request, way
 from .result import Result, Wish
@@ -218,13 +220,14 @@ class AsyncBridge:
             raise
         return await command.detach()
 
-    async def commands(self) -> list[CommandInfo]:
+    async def commands(self) -> CommandList:
         """The commands on the head, of all your clients: those that run and those that ended.
 
-        Oldest first; the head remembers a limited number.  Raises LinkLost.
+        Oldest first, in a list that prints itself, and shows itself in a notebook, as a table.
+        The head remembers a limited number.  Raises LinkLost.
         """
         entries = await self._session.list_commands(LIST_SECONDS)
-        return [CommandInfo.of(entry) for entry in entries]
+        return CommandList(CommandInfo.of(entry) for entry in entries)
 
     async def attach(self, command_id: str, *, stdout: int = 0, stderr: int = 0) -> AsyncCommand:
         """Follows a command that this or another client started; streams are bytes.
@@ -381,6 +384,11 @@ class AsyncBridge:
 
     def __repr__(self) -> str:
         return f"<AsyncBridge {self.described}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook; as `repr`, it asks nobody."""
+        colour = GOOD if self._session.is_linked else BAD
+        return box(heading(Mark("●", colour, f"Bridge {self.described}")))
 
 
 def _settle(over: asyncio.Future[None]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..stages import Stage
+from . import markup
+from .markup import Mark
 
-__all__ = ["BridgeStatus", "Rung"]
+__all__ = ["BridgeStatus", "Rung", "stage_table"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class Rung:
     def __str__(self) -> str:
         verdict = "held" if self.held else "failed" if self.tried else "not tried"
         return f"{self.name}: {verdict}" + (f", {self.reason}" if self.reason else "")
+
+    @property
+    def mark(self) -> Mark:
+        """Its verdict for a notebook."""
+        if not self.tried:
+            return markup.NOT_TRIED
+        return markup.HELD if self.held else markup.FAILED
 
 
 @dataclass(frozen=True)
@@ -56,3 +67,64 @@ class BridgeStatus:
         lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
         lines += [f"another server of yours: {other}" for other in self.others]
         return "\n  ".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As IPython shows it where there is no HTML."""
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        state = f"connected by {self.transport}" if self.connected else "not connected"
+        more = f"to {self.server_host}" if self.connected else f"({self.fault})"
+        colour = markup.GOOD if self.connected else markup.BAD
+        took = sum(stage.seconds for stage in self.stages)
+        return markup.box(
+            markup.heading(Mark("●", colour, state), more),
+            markup.table(("Server", ""), self._facts()),
+            markup.table(("Way", "", "Time", "Because"), _told(self.rungs), numbers=("Time",)),
+            markup.folded(f"{len(self.stages)} steps, {took:.2f} s", stage_table(self.stages))
+            if self.stages
+            else "",
+        )
+
+    def _facts(self) -> list[tuple[str, str]]:
+        how = "started by this bridge" if self.started else "ran already"
+        python = self.server_python + (f", pyzmq {self.server_zmq}" if self.server_zmq else "")
+        others = [("another of yours", other) for other in self.others]
+        facts = [
+            ("version", f"{self.version}, pid {self.server_pid}, {how}"),
+            ("Python", python),
+            (
+                "commands",
+                f"{self.running} running, {self.waiting} waiting, of {self.clients} clients",
+            ),
+            ("link", f"lost and found again {self.reconnects} times" if self.reconnects else ""),
+            ("log", self.server_log),
+            *others,
+        ]
+        return [(name, value) for name, value in facts if value]
+
+
+def stage_table(stages: Iterable[Stage], caption: str = "") -> str:
+    """The steps of a connect, for a notebook."""
+    rows = [
+        (
+            Mark("✗", markup.BAD, stage.name)
+            if stage.failed
+            else Mark("✓", markup.GOOD, stage.name),
+            f"{stage.seconds * 1000:,.0f} ms",
+            ("failed" if stage.failed else "")
+            + (", " if stage.failed and stage.detail else "")
+            + stage.detail,
+        )
+        for stage in stages
+    ]
+    return markup.table(
+        ("Step", "Time", "What came of it"), rows, caption=caption, numbers=("Time",)
+    )
+
+
+def _told(rungs: Iterable[Rung]) -> list[tuple[markup.Cell, ...]]:
+    return [
+        (rung.name, rung.mark, f"{rung.seconds * 1000:,.0f} ms" if rung.tried else "", rung.reason)
+        for rung in rungs
+    ]

@@ -4,73 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.heads import MakeHead
 from tests.support.local_server import LocalServer
+from tests.support.notebook import Notebook, running_notebook
 from tests.support.waiting import wait_until
-
-manager = pytest.importorskip("jupyter_client.manager")
-pytest.importorskip("ipykernel")
-
-START_SECONDS = 60.0
-CELL_SECONDS = 40.0
-
-
-class Notebook:
-    """Runs cells one after the other; answers what they ask."""
-
-    def __init__(self, kernel: Any, client: Any) -> None:
-        self._kernel = kernel
-        self._client = client
-
-    def run(self, code: str, *answers: str, can_ask: bool = True) -> str:
-        """What the cell printed, or the name of the error that it raised.
-
-        Where the answers have run out the cell is interrupted, as by the button.
-        """
-        waiting = list(answers)
-        said: list[str] = []
-        self.asked: list[tuple[str, bool]] = []
-
-        def on_output(message: Any) -> None:
-            content = message["content"]
-            if message["msg_type"] == "stream":
-                said.append(content["text"])
-            elif message["msg_type"] == "execute_result":
-                said.append(content["data"]["text/plain"])
-
-        def on_question(message: Any) -> None:
-            self.asked.append((message["content"]["prompt"], message["content"]["password"]))
-            if waiting:
-                self._client.input(waiting.pop(0))
-            else:
-                self._kernel.interrupt_kernel()
-
-        reply = self._client.execute_interactive(
-            code,
-            timeout=CELL_SECONDS,
-            allow_stdin=can_ask,
-            output_hook=on_output,
-            stdin_hook=on_question if can_ask else None,
-        )
-        content = reply["content"]
-        if content["status"] == "error":
-            return f"{content['ename']}: {content['evalue']}"
-        return "".join(said)
 
 
 @pytest.fixture
 def notebook(near_home: Path) -> Iterator[Notebook]:
     """A kernel of this Python, in the near side's environment."""
-    kernel, client = manager.start_new_kernel(startup_timeout=START_SECONDS)
-    try:
-        yield Notebook(kernel, client)
-    finally:
-        client.stop_channels()
-        kernel.shutdown_kernel(now=True)
+    with running_notebook() as running:
+        yield running
 
 
 def test_a_cell_runs_commands_inside_the_kernels_loop(

@@ -10,16 +10,17 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 
-from .client.listing import CommandInfo
+from .listing import CommandInfo
+from .markup import plain
 
-__all__ = ["ID_DIGITS", "ending", "recent", "table"]
+__all__ = ["HEADINGS", "ID_DIGITS", "NUMBERS", "cells", "ending", "recent", "table"]
 
 ID_DIGITS = 12  # of a command's id: enough to tell all apart that a server remembers
 RECENT_SECONDS = 3600.0
 DAY_SECONDS = 24 * 3600.0
 
-_HEADINGS = ("ID", "STATE", "PID", "STARTED", "EXIT", "FLAGS", "BYTES", "COMMAND")
-_NUMBERS = ("PID", "BYTES")  # stand to the right
+HEADINGS = ("ID", "STATE", "PID", "STARTED", "EXIT", "FLAGS", "BYTES", "COMMAND")
+NUMBERS = ("PID", "BYTES")  # stand to the right
 
 
 def recent(commands: Iterable[CommandInfo], now: float) -> list[CommandInfo]:
@@ -30,10 +31,27 @@ def recent(commands: Iterable[CommandInfo], now: float) -> list[CommandInfo]:
 
 def table(commands: Iterable[CommandInfo], now: float, width: int | None = None) -> str:
     """A heading and a line each, cut after `width` columns; times are local."""
-    rows = [_HEADINGS, *(_row(one, now) for one in commands)]
+    rows = [HEADINGS, *(cells(one, now) for one in commands)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = (_line(row, widths) for row in rows)
     return "".join(f"{line[:width].rstrip()}\n" for line in lines)
+
+
+def cells(one: CommandInfo, now: float) -> tuple[str, ...]:
+    """What stands below each of HEADINGS."""
+    is_followed = one.followed and not one.is_over
+    flags = [word for word, holds in (("keep", one.keep), ("followed", is_followed)) if holds]
+    note = f"  ({plain(one.note)})" if one.note else ""
+    return (
+        plain(one.id[:ID_DIGITS]),
+        one.state,
+        str(one.pid or "-"),
+        _clock(one.asked, now),
+        ending(one.returncode),
+        ",".join(flags) or "-",
+        str(one.stdout + one.stderr),
+        plain(shlex.join(one.argv)) + note,
+    )
 
 
 def ending(returncode: int | None) -> str:
@@ -48,28 +66,12 @@ def ending(returncode: int | None) -> str:
         return f"signal {-returncode}"
 
 
-def _row(one: CommandInfo, now: float) -> tuple[str, ...]:
-    is_followed = one.followed and not one.is_over
-    flags = [word for word, holds in (("keep", one.keep), ("followed", is_followed)) if holds]
-    note = f"  ({_plain(one.note)})" if one.note else ""
-    return (
-        _plain(one.id[:ID_DIGITS]),
-        one.state,
-        str(one.pid or "-"),
-        _clock(one.asked, now),
-        ending(one.returncode),
-        ",".join(flags) or "-",
-        str(one.stdout + one.stderr),
-        _plain(shlex.join(one.argv)) + note,
-    )
-
-
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (
-        cell.rjust(width) if heading in _NUMBERS else cell.ljust(width)
-        for heading, cell, width in zip(_HEADINGS, row, widths)
+    padded = (
+        cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
+        for heading, cell, width in zip(HEADINGS, row, widths)
     )
-    return "  ".join(cells)
+    return "  ".join(padded)
 
 
 def _clock(moment: float, now: float) -> str:
@@ -77,8 +79,3 @@ def _clock(moment: float, now: float) -> str:
         return "-"
     is_near = abs(now - moment) < DAY_SECONDS
     return time.strftime("%H:%M:%S" if is_near else "%Y-%m-%d", time.localtime(moment))
-
-
-def _plain(text: str) -> str:
-    """Without what would break the line, or command the terminal."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

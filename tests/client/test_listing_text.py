@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from smartsim_bridge.client.listing import CommandInfo
-from smartsim_bridge.listing_text import ending, recent, table
+from smartsim_bridge.client.listing_text import ending, recent, table
 
 NOW = 1_800_000_000.0
 RUNNING = CommandInfo(

@@ -1,0 +1,188 @@
+"""One command on the head, its output in the running cell while it comes.
+
+A thread for each stream reads; the main thread prints, because only what it prints goes
+into its cell, and only it is interrupted.  Blocking; knows commands and where to print, not
+magics.
+"""
+
+from __future__ import annotations
+
+import codecs
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import IO, Any, Union
+
+from ..client.blocking import Bridge, Command
+from ..errors import CommandServerError
+
+__all__ = ["STDERR", "STDOUT", "Following", "feed", "in_thread"]
+
+STDOUT, STDERR = 1, 2
+
+PIECE = 64 * 1024
+PIECES = 16  # read ahead of the front end; beyond that the command itself has to wait
+QUIET_SECONDS = 2.0  # without a link, before the user is told: most come back sooner
+# Between INT, TERM and KILL.  srun wants a second INT within one second, which a cell's
+# button cannot give; what has to tidy up needs more than a moment.
+GRACE_SECONDS = 3.0
+LOOK_UP_SECONDS = 0.5  # Windows sees no interrupt while it waits
+
+# A piece of a stream, its end (empty), or whether there is a link.
+News = Union[tuple[int, bytes], bool]
+
+
+class Following:
+    """Follows one command to its end; `follow` it once."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        command: Command,
+        show: Mapping[int, Callable[[str], object]],
+        *,
+        flush: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bridge = bridge
+        self._command = command
+        self._show = show
+        self._flush = flush
+        self._clock = clock
+        self._news: queue.Queue[News] = queue.Queue(PIECES)
+        self._open = {STDOUT: command.stdout, STDERR: command.stderr}
+        self._decoders = {
+            one: codecs.getincrementaldecoder("utf-8")("replace") for one in self._open
+        }
+        self._is_left = threading.Event()
+        self._was_interrupted = False
+        self._steps = [lambda: command.send_signal(signal.SIGINT), command.terminate, command.kill]
+        self._next_step_at = float("inf")
+        self._lost_at = float("inf")
+        self._was_told = False
+
+    def follow(self) -> int:
+        """Its returncode, negative for a signal.
+
+        Raises KeyboardInterrupt, when it was interrupted and the command has ended or would
+        not; CommandServerError where its end cannot be told.
+        """
+        try:
+            self._bridge.when_link_changes(self._link_changed)
+            for number, stream in self._open.items():
+                if stream is not None:
+                    in_thread(f"output {number}", partial(self._read, number, stream))
+            returncode = None
+            while returncode is None:
+                returncode = self._pump()
+        finally:
+            self._leave()
+        if self._was_interrupted:
+            raise KeyboardInterrupt
+        return returncode
+
+    # --- the main thread
+
+    def _pump(self) -> int | None:
+        """Shows what comes until it is over; None where an interrupt came between."""
+        try:
+            while self._open:
+                self._handle_next()
+            return self._command.wait()
+        except KeyboardInterrupt:
+            self._was_interrupted = True
+            self._go_further()
+            return None
+
+    def _handle_next(self) -> None:
+        try:
+            news = self._news.get(timeout=LOOK_UP_SECONDS)
+        except queue.Empty:
+            pass
+        else:
+            self._handle(news)
+            if self._news.empty():
+                self._flush()
+        now = self._clock()
+        if now >= self._next_step_at:
+            self._go_further()
+        if now >= self._lost_at + QUIET_SECONDS:
+            self._lost_at, self._was_told = float("inf"), True
+            self._say("the link was lost; looking for another ...")
+
+    def _handle(self, news: News) -> None:
+        if isinstance(news, tuple):
+            number, data = news
+            text = self._decoders[number].decode(data, final=not data)
+            if text:
+                self._show[number](text)
+            if not data:
+                del self._open[number]
+        elif not news:
+            self._lost_at = self._clock()
+        else:
+            self._lost_at = float("inf")
+            if self._was_told:
+                self._was_told = False
+                self._say("the link is back")
+
+    def _say(self, text: str) -> None:
+        self._show[STDERR](f"%head: {text}\n")
+        self._flush()
+
+    def _go_further(self) -> None:
+        """INT first; one that comes again, or time that passes, is less kind."""
+        if not self._steps:
+            raise KeyboardInterrupt  # it cannot be reached: the server ends what nobody follows
+        step = self._steps.pop(0)
+        self._next_step_at = self._clock() + GRACE_SECONDS
+        with suppress(CommandServerError):
+            step()
+
+    def _leave(self) -> None:
+        self._is_left.set()
+        with suppress(CommandServerError):
+            self._bridge.when_link_changes(None)
+        if self._command.returncode is None:
+            with suppress(CommandServerError):
+                self._command.kill()
+        self._flush()
+
+    # --- other threads
+
+    def _read(self, number: int, stream: IO[Any]) -> None:
+        # A lost link is told by `wait`, once.
+        with suppress(CommandServerError, RuntimeError, ValueError):
+            while data := stream.read1(PIECE):  # type: ignore[attr-defined]
+                self._tell((number, data))
+        self._tell((number, b""))
+
+    def _link_changed(self, is_linked: bool) -> None:
+        with suppress(queue.Full):  # output is waiting, so there is no silence to explain
+            self._news.put_nowait(is_linked)
+
+    def _tell(self, news: News) -> None:
+        while not self._is_left.is_set():
+            with suppress(queue.Full):
+                self._news.put(news, timeout=LOOK_UP_SECONDS)
+                return
+
+
+def feed(command: Command, data: bytes) -> None:
+    """Gives it its input and the end of it; waits while it does not read."""
+    if command.stdin is None:
+        return
+    # BrokenPipeError and ValueError: the command reads no more, or is over.
+    with suppress(OSError, ValueError, CommandServerError, RuntimeError):
+        command.stdin.write(data)
+    with suppress(OSError, ValueError, CommandServerError, RuntimeError):
+        command.stdin.close()
+
+
+def in_thread(name: str, work: Callable[[], None]) -> None:
+    """Does it in a daemon: a kernel that ends must not wait for the head."""
+    threading.Thread(target=work, name=f"smartsim_bridge {name}", daemon=True).start()
