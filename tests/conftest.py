@@ -10,5 +10,6 @@ pytest_plugins = [
     "tests.support.openssh",
     "tests.support.python39",
     "tests.support.smartsim_venv",
+    "tests.support.soak",
     "tests.support.wheels",
 ]

@@ -115,6 +115,11 @@ class Host:
         self.boot()
         self.wait_until_ready()
 
+    def runs(self, *command: str) -> bool:
+        """Whether a process has just these words: those that are about to become it have more."""
+        words = "".join(f"{word}\0" for word in command)
+        return any(_text(file) == words for file in self.path("/proc").glob("[0-9]*/cmdline"))
+
     def hide_slurm(self) -> None:
         """From now on whatever a test runs here finds neither Slurm's commands nor its files.
 
@@ -276,3 +281,11 @@ class Host:
             log = self._site.path(f"log/{self.name}").read_text("utf-8", "replace")
             raise AssertionError(f"{self.name} does not boot:\n{log}")
         return line
+
+
+def _text(file: Path) -> str:
+    """Of a process that may have ended just now."""
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .host import Host
+from .session import Session, open_session
 from .site import CLONE
 
 __all__ = ["NearSide", "Outcome"]
@@ -79,6 +81,13 @@ class NearSide:
         lines = done.stdout.splitlines()
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return Outcome(**json.loads(lines[-1]))
+
+    def session(
+        self, addr: str = "login1", *, env: Mapping[str, str] | None = None, **keywords: Any
+    ) -> AbstractContextManager[Session]:
+        """A process that keeps its bridge open, for programs that use its shims."""
+        asked = {"addr": addr, "autostart": True, **keywords}
+        return open_session(self.host, self.user, asked, env or {})
 
     def cli(
         self,

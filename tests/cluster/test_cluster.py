@@ -303,23 +303,10 @@ def boot_id(host: Host) -> str:
 def test_who_kills_what_popen_returned_kills_the_command(cluster: Cluster) -> None:
     host = cluster.host("compute1")
     process = host.popen("sleep", "1234.5", user="alice")
-    wait_until(lambda: runs(host, "sleep\x001234.5"))
+    wait_until(lambda: host.runs("sleep", "1234.5"))
     process.kill()
     process.communicate(timeout=10)
-    wait_until(lambda: not runs(host, "sleep\x001234.5"))
-
-
-def runs(host: Host, command: str) -> bool:
-    """Whether a process has just these words: those that are about to become it have more."""
-    files = host.path("/proc").glob("[0-9]*/cmdline")
-    return any(text == f"{command}\0" for text in map(read_if_there, files))
-
-
-def read_if_there(file: Path) -> str:
-    try:
-        return file.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    wait_until(lambda: not host.runs("sleep", "1234.5"))
 
 
 # --- between tests, and after the last ----------------------------------------------------------

@@ -16,26 +16,9 @@ from tests.support.figures import KEY, figure
 
 __all__ = ["direct", "figure", "tunnel", "way"]
 
-HERE = Path(__file__).parent
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", metavar="FILE", help="write what the tests reached, as JSON")
-    parser.addoption("--soak", action="store_true", help="run what takes many minutes, too")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: takes many minutes; deselected without --soak")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Without the option where the suite is collected from further up, as by a plain `pytest`.
-    if config.getoption("--soak", default=False) or "soak" in config.getoption("-m", default=""):
-        return
-    long = [item for item in items if HERE in item.path.parents and item.get_closest_marker("soak")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
