@@ -274,6 +274,11 @@ class Command:
         """Exit status, negative for a signal, None while it runs."""
         return self._command.returncode
 
+    @property
+    def age(self) -> float:
+        """How many seconds older than the question the run was that answered; 0 for its own."""
+        return self._command.age
+
     @_as_told_by(AsyncCommand.poll)
     def poll(self) -> int | None:
         return self._portal.call(self._command.poll())

@@ -264,6 +264,9 @@ class AsyncBridge:
                     "server_python": report.python,
                     "server_zmq": report.zmq,
                     "server_log": report.log,
+                    "polls": report.polls,
+                    "joined": report.joined,
+                    "poll_cache": report.poll_cache,
                 }
         ascent, welcome = session.ascent, session.talk.welcome
         return BridgeStatus(

@@ -74,6 +74,7 @@ class AsyncCommand:
         self.pid: int = 0
         self.returncode: int | None = None
         self.timed_out = False
+        self.age = 0.0  # seconds by which the run was older that answered a poll
         self.ahead = 0  # commands that had to run first, when the server said so
         self.stdin: InputWriter | None = None
         self.stdout: OutputReader | None = None
@@ -345,7 +346,7 @@ class AsyncCommand:
             return  # said again, after a link that broke at the very end
         if self._lifecycle.state is not State.EXITED:
             self._lifecycle.move(Event.EXITED)
-        self.timed_out = message.timed_out
+        self.timed_out, self.age = message.timed_out, message.age
         code = message.code if message.signal is None else -message.signal
         self.returncode = code
         if message.final:

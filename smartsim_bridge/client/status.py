@@ -60,12 +60,17 @@ class BridgeStatus:
     server_log: str = ""
     fault: str = ""  # why it is not connected
     others: tuple[str, ...] = ()  # servers of yours on other heads that share the home
+    polls: int = 0  # squeue and its like, of all clients
+    joined: int = 0  # ... that were answered by the run of another
+    poll_cache: float = 0.0  # for how many seconds the server keeps an answer
 
     def __str__(self) -> str:
         state = "connected" if self.connected else f"not connected ({self.fault})"
         server = f"{self.server_host}, server {self.version}, pid {self.server_pid}"
         lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
         lines += [f"another server of yours: {other}" for other in self.others]
+        if self.poll_cache:
+            lines.append(f"answers of squeue and its like may be {self.poll_cache:g} s old")
         return "\n  ".join(lines)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:

@@ -250,6 +250,9 @@ class Exited:
     `final`: both streams have ended as well, so nothing more comes of this command.  A
     process may end while a child of its own still holds its stdout: then a first Exited
     has final=False and a second one follows.
+
+    `age`: where a run answered that was there already, how many seconds before the request
+    it began; the answer may be as old.  0 where it was its own.
     """
 
     command: str
@@ -257,6 +260,7 @@ class Exited:
     signal: int | None
     timed_out: bool = False
     final: bool = True
+    age: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -403,6 +407,9 @@ class Report:
     zmq: str = ""
     why_no_zmq: str = ""
     why_no_journal: str = ""
+    polls: int = 0  # asked so far, of those that may share a run
+    joined: int = 0  # ... and had none of their own
+    poll_cache: float = 0.0  # for how many seconds an answer counts
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ exits        tells when a process has ended
 descriptors  how many files may be open, and how many commands that makes
 manners      a low priority, on a host that others use
 processes    one operating-system process and its three pipes
+runs         one process whose output several polls have
+polls        which run answers a poll
 spool        output that waits for its reader, in memory and in files
 segments     one such file
 outlets      one output stream on its way to whoever follows the command
 surroundings what all commands share, and who may follow one
 commands     one command: bytes, numbers and states around a process
+alarms       what a command is to do later, by name
 backlog      how many commands run at once, and who waits for a turn
 allowance    which programs may be run, where a list says so
 journal      what was asked and what became of it, over restarts; journal_file: its lines

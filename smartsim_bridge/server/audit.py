@@ -5,7 +5,8 @@ it proves nothing against the user.  Environments are never recorded; arguments 
 is why nobody has an audit without asking.  JSON in ASCII keeps control characters out.
 
     {"event": "start", "time": ..., "uid", "user", "session", "peer", "client", "command",
-     "argv", "cwd", "pid"}                             the process runs
+     "argv", "cwd", "pid"}                             the process runs; with "age" it is that
+                                                       of another, begun so many seconds before
     {"event": "end", "time", "command", "session", "code" | "signal", "seconds"}
     {"event": "failed", ... as start, "errno", "why"}  asked for, refused or never started
     {"event": "missed", "time", "since", "lines"}      so many could not be written
@@ -82,11 +83,12 @@ class Audit:
         if self._file is not None:
             self._callers[request.command] = caller, request
 
-    def began(self, command: str, pid: int) -> None:
-        """The command runs as process `pid`."""
+    def began(self, command: str, pid: int, age: float = 0.0) -> None:
+        """The command runs as process `pid`, which another began `age` seconds before."""
         if command in self._callers:
             self._began[command] = self._clock()
-            self._write("start", {**self._told(*self._callers[command]), "pid": pid})
+            told = {**self._told(*self._callers[command]), "pid": pid}
+            self._write("start", {**told, "age": round(age, 3)} if age else told)
 
     def ended(self, command: str, code: int | None, signal: int | None) -> None:
         """It ran and is over, by a code or a signal."""

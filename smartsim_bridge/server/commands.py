@@ -37,12 +37,15 @@ from ..protocol.messages import (
     Started,
     StartFailed,
 )
+from ..protocol.polls import is_poll, key_of
 from ..protocol.submission import submits
+from .alarms import Alarms
 from .beacon_file import process_start
 from .handover import Carry
 from .journal import STORED
 from .outlets import Outlet
-from .processes import Process
+from .processes import Owner, Process
+from .runs import Seat
 from .surroundings import Absent, Follower, Gone, Surroundings, encoded
 
 __all__ = ["Command"]
@@ -52,9 +55,6 @@ END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit d
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a queue of ten thousand must not fill a login node
 ENDING = frozenset({SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM})  # what a user ends a command with
-
-
-_Due = tuple[float, str, float]  # when, by the loop's clock; one of _ACTIONS, and its detail
 
 
 class Command:
@@ -77,7 +77,8 @@ class Command:
         self._program = program
         self._follower: Follower | None = follower
         self._on_over = on_over
-        self._process: Process | None = None
+        self._process: Process | Seat | None = None
+        self._is_poll = is_poll(request.argv, request.shell)
         self._outlets = {stream: self._open(stream) for stream in (STDOUT, STDERR)}
         self._receiving = Receiving()
         self._is_input_broken = False
@@ -87,7 +88,7 @@ class Command:
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
-        self._timers: dict[_Due, asyncio.TimerHandle] = {}
+        self._alarms = Alarms(lambda what, detail: _ACTIONS[what](self, detail))
         self._grace: asyncio.TimerHandle | None = None
 
     # --- what the client asks
@@ -176,11 +177,11 @@ class Command:
             self.fail(errno.ECANCELED, os.strerror(errno.ECANCELED), "")
         elif self._process is not None and not self.lifecycle.is_over:
             number = number if 0 < number < NSIG else SIGTERM
+            following = "kill" if number == SIGTERM else "terminate"
+            self._alarms.set(max(0.0, grace), following, grace)  # first: it may be over at once
             self._process.signal_group(number)
             # A stopped process would take the signal only when somebody continues it.
             self._process.signal_group(SIGCONT)
-            following = "kill" if number == SIGTERM else "terminate"
-            self._later(max(0.0, grace), following, grace)
 
     def kill(self) -> None:
         """Ends it now."""
@@ -203,6 +204,11 @@ class Command:
     def sizes(self) -> tuple[int, int]:
         """How many bytes it has printed: stdout, stderr."""
         return self._outlets[STDOUT].end, self._outlets[STDERR].end
+
+    @property
+    def age(self) -> float:
+        """How many seconds before it was asked its answer began to be made; else 0."""
+        return self._process.age if isinstance(self._process, Seat) else 0.0
 
     @property
     def why_paused(self) -> str:
@@ -283,7 +289,7 @@ class Command:
             "early": self._early,
             "signals": self._signals,
             "timed_out": self._timed_out,
-            "due": list(self._timers),
+            "due": self._alarms.hand_over(),
             "grace": None if self._grace is None else self._grace.when(),
         }
 
@@ -314,9 +320,10 @@ class Command:
             assert isinstance(failure, StartFailed)
             self._failure = failure
         if past["process"] is not None:
-            self._process = Process.take_over(past["process"], self, surroundings.watch)
-        for when, what, detail in past["due"]:
-            self._at((when, what, detail))
+            is_shared = "run" in past["process"]
+            take_over = surroundings.polls.take_over if is_shared else Process.take_over
+            self._process = take_over(past["process"], self, surroundings.watch)
+        self._alarms.take_over(past["due"])
         if past["grace"] is not None:
             loop = asyncio.get_running_loop()
             self._grace = loop.call_at(past["grace"], self.terminate, KILL_AFTER)
@@ -328,15 +335,20 @@ class Command:
         """How much can be taken now."""
         return self._outlets[stream].room
 
+    def spare(self, stream: int) -> int:
+        """How much could be kept beyond that."""
+        return self._outlets[stream].spare
+
     def output(self, stream: int, data: bytes, eof: bool) -> None:
         """Numbers it and sends it on."""
+        self._make_known()
         outlet = self._outlets[stream]
         if data:
             self._guarded(lambda: outlet.take(data))
         if eof:
             outlet.is_finished = True
             # Nearly always the process ends now too, and its final Exited tells both.
-            self._later(END_SECONDS, "tell the end of", stream)
+            self._alarms.set(END_SECONDS, "tell the end of", stream)
 
     def input_written(self, count: int, broken: bool) -> None:
         """Grants the client as much again."""
@@ -349,12 +361,14 @@ class Command:
 
     def exited(self) -> None:
         """Tells it; what it wrote may still be on its way."""
+        self._make_known()
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
         self._take_the_last()
 
     def drained(self) -> None:
         """Tells the end of it all."""
+        self._make_known()
         if self.lifecycle.state is State.RUNNING:
             self.lifecycle.move(Event.EXITED)
         self.lifecycle.move(Event.DRAINED)
@@ -372,23 +386,28 @@ class Command:
         outlet.follow(0)
         return outlet
 
-    def _spawn(self, argv: list[str], request: Start) -> Process:
+    def _spawn(self, argv: list[str], request: Start) -> Process | Seat:
         shared = self._surroundings
         asked = command_environment(argv[0], {}, request.env, request.keep_env)
         environment = {**shared.environment, **encoded(asked)}
         cwd = os.path.join(shared.directory, request.cwd) if request.cwd else shared.directory
-        return Process(
-            argv,
-            self,
-            shared.watch,
-            program=self._program,
-            cwd=cwd,
-            environment=environment,
-            stdin=request.stdin,
-            stdout=request.stdout,
-            stderr=request.stderr,
-            descriptor_limit=shared.descriptor_limit,
-        )
+
+        def start(owner: Owner) -> Process:
+            return Process(
+                argv,
+                owner,
+                shared.watch,
+                program=self._program,
+                cwd=cwd,
+                environment=environment,
+                stdin=request.stdin,
+                stdout=request.stdout,
+                stderr=request.stderr,
+                descriptor_limit=shared.descriptor_limit,
+            )
+
+        key = key_of(request, cwd) if self._is_poll else None
+        return start(self) if key is None else shared.polls.seat(key, self, self.owner, start)
 
     def _has_started(self, pid: int) -> None:
         request = self.request
@@ -396,16 +415,27 @@ class Command:
         # A short command is over before anybody could ask whether it still runs.
         started = process_start(pid) if request.announce or self.keep else 0
         self._surroundings.journal.started(self.id, pid, started)
-        self._surroundings.audit.began(self.id, pid)
+        self._surroundings.audit.began(self.id, pid, self.age)
         if request.announce:
             self._post(Started(self.id, pid))
         if request.timeout is not None:
-            self._later(request.timeout, "run out")
+            self._alarms.set(request.timeout, "run out")
+        if not self._is_poll:
+            self._make_known()
         self._write(bytes(self._early))
         self._waits_no_more()
+        if isinstance(self._process, Seat):
+            self._process.take()
         for stream in self._unwanted:
             if self._process is not None:
                 self._process.close_output(stream)
+
+    def _make_known(self) -> None:
+        """A poll that is asked for from now on must not miss what this one did, or told."""
+        if self._is_poll:
+            self._surroundings.polls.learn(self.owner)
+        else:
+            self._surroundings.polls.outdate()
 
     def _waits_no_more(self) -> None:
         self._early.clear()
@@ -502,27 +532,15 @@ class Command:
             signal=-code if code is not None and by_signal else None,
             timed_out=self._timed_out,
             final=final,
+            age=self.age,
         )
 
     def _run_out(self) -> None:
         self._timed_out = True
         self.kill()
 
-    def _later(self, seconds: float, what: str, detail: float = 0.0) -> None:
-        """Named, not called: another program may have to do it."""
-        self._at((asyncio.get_running_loop().time() + seconds, what, detail))
-
-    def _at(self, due: _Due) -> None:
-        def ring() -> None:
-            self._timers.pop(due, None)
-            _ACTIONS[due[1]](self, due[2])
-
-        self._timers[due] = asyncio.get_running_loop().call_at(due[0], ring)
-
     def _over(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._alarms.clear()
         self._forget_grace()
         end = self._exit_message(final=True)
         out, err = (outlet.whole(STORED) for outlet in self._outlets.values())

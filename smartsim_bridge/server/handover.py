@@ -18,16 +18,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-__all__ = ["FORMAT", "Carry", "Past", "read", "written"]
+__all__ = ["FORMAT", "OLDEST_FORMAT", "Carry", "Past", "read", "written"]
 
 # Raised whenever a record, or an event of the journal, changes so that a server of before or
 # after could misread it.  What is only added is found by `get`, and needs no new number.
-FORMAT = 1
+FORMAT = 2  # 2: commands that share a process
+OLDEST_FORMAT = 1  # that this code can read
 
 Record = dict[str, Any]
 Carry = Callable[[int], int]  # notes that a descriptor is to survive, and gives its number
 
 _MAGIC = b"smartsim-bridge handover %d\n"
+_READABLE = [_MAGIC % number for number in range(OLDEST_FORMAT, FORMAT + 1)]
 _LENGTHS = struct.Struct("<QQ")  # of the JSON, and of the bytes behind it
 _BLOB = "blob"  # {"blob": [where, how many]}: no other object in a record has this one key
 
@@ -66,7 +68,7 @@ def read(descriptor: int) -> Past:
     """What was written there; closes it.  Raises ValueError where it is nothing of this format."""
     with open(descriptor, "rb") as file:
         file.seek(0)
-        if file.readline(64) != _MAGIC % FORMAT:
+        if file.readline(64) not in _READABLE:
             raise ValueError("it was written by a server that hands over in another way")
         return Past(_records(file))
 

@@ -15,6 +15,7 @@ from .allowance import is_program_name
 from .backlog import MAX_RATE, MAX_RUNNING
 from .manners import DEFAULT_NICE, MOST_NICE
 from .places import STATE_VARIABLE
+from .polls import MAX_POLL_CACHE
 
 __all__ = ["ServerOptions", "add_serve_options", "options_of"]
 
@@ -36,6 +37,7 @@ class ServerOptions:
     max_clients: int = MAX_LINKS
     max_rate: float = MAX_RATE  # starts per second
     nice: int = DEFAULT_NICE
+    poll_cache: float = 0.0  # seconds
     known_as: tuple[str, ...] = ()  # for the beacon, as are the next two
     apart_from: tuple[str, ...] = ()
     instead_of: str = ""
@@ -68,6 +70,7 @@ def options_of(arguments: argparse.Namespace, version: str) -> ServerOptions:
         max_clients=arguments.max_clients,
         max_rate=arguments.max_rate,
         nice=arguments.nice,
+        poll_cache=arguments.poll_cache,
         known_as=tuple(dict.fromkeys(arguments.known_as or ())),
         apart_from=tuple(arguments.apart_from or ()),
         instead_of=arguments.instead_of,
@@ -138,6 +141,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help=f"priority, 0 (as it is) to {MOST_NICE} (lowest); commands inherit it "
         "(default %(default)s)",
     )
+    limits.add_argument(
+        "--poll-cache",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="answer squeue and its like from one that began so long ago, unless something was "
+        "run since (default: 0, never)",
+    )
 
 
 def _program(text: str) -> str:
@@ -157,6 +168,13 @@ def _rate(text: str) -> float:
     number = float(text)
     if not (number > 0 and math.isfinite(number)):
         raise argparse.ArgumentTypeError(f"{text} per second is no rate")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= MAX_POLL_CACHE:  # this way round for NaN
+        raise argparse.ArgumentTypeError(f"{text} seconds are not within 0 to {MAX_POLL_CACHE:g}")
     return number
 
 

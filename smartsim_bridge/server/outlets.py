@@ -44,6 +44,11 @@ class Outlet:
         return max(self._kept.room, self._last_end - self._kept.end)
 
     @property
+    def spare(self) -> int:
+        """How many bytes could be kept though the follower is slow."""
+        return self._kept.room
+
+    @property
     def end(self) -> int:
         """How many bytes there have been."""
         return self._kept.end
@@ -59,11 +64,16 @@ class Outlet:
         return self._is_followed and self._sent >= self._kept.end
 
     def take(self, data: bytes) -> None:
-        """New bytes of the process.  Raises OSError where earlier ones cannot be read again."""
+        """New bytes of the process, more than there is room for where another reads them, too.
+
+        Raises OSError where earlier ones cannot be read again.
+        """
         offset = self._kept.append(data)
+        end = offset + len(data)
+        is_next = self._is_followed and self._sent == offset
         # The usual case, without reading back what is at hand.
-        if self._is_followed and self._sent == offset and len(data) <= MAX_PAYLOAD:
-            self._sent = offset + len(data)
+        if is_next and len(data) <= MAX_PAYLOAD and end <= self._taken + WINDOW:
+            self._sent = end
             self._send(offset, data)
         else:
             self.pump()

@@ -22,7 +22,7 @@ from .adopted import Adopted, Child
 from .exits import ExitWatch
 from .handover import Carry
 
-__all__ = ["Owner", "Process"]
+__all__ = ["Owner", "Process", "ended"]
 
 READ_SIZE = 64 * 1024  # what a Linux pipe holds
 
@@ -305,6 +305,21 @@ class Process:
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode {self.returncode}"
         return f"<Process {self.pid}: {state}>"
+
+
+def ended(pid: int, returncode: int | None) -> dict[str, Any]:
+    """What is handed over of a process that is over."""
+    return {
+        "pid": pid,
+        "returncode": returncode,
+        "has_exited": True,
+        "told": True,
+        "is_killed": False,
+        "stdin": None,
+        "outputs": [],
+        "input": [],
+        "input_ended": False,
+    }
 
 
 def _inherited(descriptor: int, mode: str) -> IO[bytes]:

@@ -312,7 +312,6 @@ def _entry(record: Record, request: int) -> Entry:
 
 def _live(command: Command, record: Record, request: int) -> Entry:
     stdout, stderr = command.sizes
-    paused = command.why_paused
     return Entry(
         request,
         record.command,
@@ -327,5 +326,11 @@ def _live(command: Command, record: Record, request: int) -> Entry:
         followed=command.follower is not None,
         stdout=stdout,
         stderr=stderr,
-        note=f"paused: {paused}" if paused else record.text,
+        note=_note(command) or record.text,
     )
+
+
+def _note(command: Command) -> str:
+    if command.why_paused:
+        return f"paused: {command.why_paused}"
+    return f"answered by a run begun {command.age:.3f} s before" if command.age else ""

@@ -45,6 +45,7 @@ from .handover import Carry, Past, written
 from .journal import Journal
 from .options import ServerOptions
 from .places import Places, private_directory
+from .polls import Polls
 from .register import Register
 from .sessions import MAX_NAME, Session
 from .site import is_safe_site
@@ -189,6 +190,7 @@ class Server:
             spool.clear()
         else:
             spool.take_over(past["spool"])
+        self._polls = Polls(self._options.poll_cache)
         surroundings = Surroundings(
             self._environment,
             self._watch,
@@ -197,6 +199,7 @@ class Server:
             spool,
             limit,
             self._audit,
+            self._polls,
         )
         self._register = Register(surroundings, self._backlog, self._allowance())
         await self._open_doors()
@@ -334,6 +337,9 @@ class Server:
             zmq=beacon.zmq,
             why_no_zmq=beacon.why_no_zmq,
             why_no_journal=self._journal.why_not if self._journal else "",
+            polls=self._polls.asked,
+            joined=self._polls.joined,
+            poll_cache=self._polls.cache,
         )
 
     # --- giving way to another version
@@ -426,6 +432,7 @@ class Server:
             with contextlib.suppress(OSError):
                 os.utime(path)
         self._register.tidy()
+        self._polls.tidy()
         self._loop.call_later(BEACON_SECONDS, self._beat)
         is_here = not self._ended.done() and self._succession is None
         if is_here and not self._doors.can_be_found:

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from ..errors import ServerStartFailed
 from .exits import ExitWatch
-from .handover import FORMAT
+from .handover import FORMAT, OLDEST_FORMAT
 
 __all__ = ["ENDING", "answer_check", "check", "execute", "site_options", "uninterrupted"]
 
@@ -74,7 +74,7 @@ def answer_check(version: str) -> str:
         zmq, why = sys.modules["zmq"].__version__, ""
     except Exception as broken:  # noqa: BLE001 - a half-installed pyzmq raises anything
         zmq, why = "", " ".join(str(broken).split())[:WHY_LENGTH] or type(broken).__name__
-    said = {"version": version, "handover": [FORMAT, FORMAT], "zmq": zmq, "why_no_zmq": why}
+    said = {"version": version, "handover": [OLDEST_FORMAT, FORMAT], "zmq": zmq, "why_no_zmq": why}
     return json.dumps(said)
 
 

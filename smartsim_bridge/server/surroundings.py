@@ -14,6 +14,7 @@ from ..protocol.messages import Message
 from .audit import Audit, Caller
 from .exits import ExitWatch
 from .journal import Journal
+from .polls import Polls
 from .spool import Spool
 
 __all__ = ["Absent", "Follower", "Gone", "Surroundings", "encoded"]
@@ -61,6 +62,7 @@ class Surroundings:
         spool: Spool,
         descriptor_limit: tuple[int, int] | None = None,
         audit: Audit | None = None,
+        polls: Polls | None = None,
     ) -> None:
         # Encoded once: Popen would do it again for each command.
         self.environment = encoded(environment)
@@ -70,6 +72,7 @@ class Surroundings:
         self.spool = spool
         self.descriptor_limit = descriptor_limit
         self.audit = audit or Audit(None)
+        self.polls = polls or Polls()
         self.waiting_bytes = 0  # requests, and input, of commands whose turn has not come
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,37 @@ def test_input_goes_on_what_was_not_yet_written_included(
         assert give_way(bridge, other) == OTHER_VERSION
         go.touch()
         assert talking.result(90)[0] == data
+
+
+def test_polls_that_share_a_process_go_on_sharing_it(
+    local_server: LocalServer, other: Path, tmp_path: Path
+) -> None:
+    squeue, runs, go = tmp_path / "squeue", tmp_path / "runs", tmp_path / "go"
+    wait = f"while [ ! -e {go} ]; do sleep 0.02; done"
+    squeue.write_text(f"#!/bin/sh\necho $$ >> {runs}\necho one\n{wait}\necho two\nexit 5\n")
+    squeue.chmod(0o700)
+    bridges = [local_server.init() for _ in range(3)]
+    asked = [one.popen([str(squeue)], stdin=subprocess.DEVNULL) for one in bridges]
+    # One that has left before, and one that does so after.
+    alone = bridges[0].popen([str(squeue), "-a"], stdin=subprocess.DEVNULL)
+    left = bridges[1].popen([str(squeue), "-a"], stdin=subprocess.DEVNULL)
+    assert left.stdout is not None
+    assert left.stdout.readline() == "one\n"
+    left.terminate()
+    assert left.wait(10) == -signal.SIGTERM
+    for _ in range(2):  # and again, what was taken over
+        assert give_way(bridges[0], other) == OTHER_VERSION
+        assert all(command.poll() is None for command in asked)
+    asked[0].terminate()
+    assert asked[0].wait(10) == -signal.SIGTERM
+    late = bridges[2].popen([str(squeue)], stdin=subprocess.DEVNULL)
+    wait_until(lambda: len(runs.read_text().split()) == 3)
+    go.touch()
+    for command in (*asked[1:], alone, late):
+        assert command.communicate(timeout=30) == ("one\ntwo\n", "")
+        assert command.returncode == 5
+    assert len(runs.read_text().split()) == 3
+    assert late.pid not in {command.pid for command in asked}
 
 
 def test_commands_that_end_meanwhile_tell_how(local_server: LocalServer, other: Path) -> None:
@@ -362,7 +394,7 @@ def test_a_server_that_may_not_run_everything_becomes_only_what_was_sent(
     [
         (lambda path: path.write_bytes(b"no zip"), "fails with status"),
         (lambda path: write_far_half(path, spool="raise ImportError('torn')"), "torn"),
-        (lambda path: write_far_half(path, handover="FORMAT = 2"), "cannot take over"),
+        (lambda path: write_far_half(path, handover="FORMAT = 1"), "cannot take over"),
         (lambda path: write_far_half(path).chmod(0o622), "others can write"),
         (lambda path: path.parent.chmod(0o777), "others can write"),
         (lambda path: path.mkdir(), "no regular file"),
@@ -478,4 +510,4 @@ def pretend_to_be_newer(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Non
 
 
 def test_the_format_is_the_one_that_these_tests_know() -> None:
-    assert handover.FORMAT == 1
+    assert (handover.OLDEST_FORMAT, handover.FORMAT) == (1, 2)

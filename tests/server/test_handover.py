@@ -79,7 +79,7 @@ def test_what_cannot_be_written_leaves_no_descriptor(tmp_path: Path) -> None:
     ("change", "why"),
     [
         (lambda whole: b"", "another way"),
-        (lambda whole: whole.replace(b"handover 1", b"handover 9", 1), "another way"),
+        (lambda whole: whole.replace(b"handover 2", b"handover 9", 1), "another way"),
         (lambda whole: whole[:-1], "its end is missing"),
     ],
     ids=["empty", "format", "torn"],
@@ -91,6 +91,13 @@ def test_anything_else_is_refused(change: Any, why: str, tmp_path: Path) -> None
     os.pwrite(descriptor, change(whole), 0)
     with pytest.raises(ValueError, match=why):
         handover.read(descriptor)
+
+
+def test_what_a_server_wrote_that_knew_no_shared_processes_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "FORMAT", 1)
+    assert handed([{"a": b"whole"}], tmp_path).server == {"a": b"whole"}
 
 
 # --- its pieces
@@ -313,7 +320,7 @@ def test_a_far_half_says_what_it_is(tmp_path: Path) -> None:
     assert run(ask(far, needs_zmq=True)) == "7.0"
     words = [sys.executable, str(far), "check"]
     said = subprocess.run(words, capture_output=True, timeout=60, check=True).stdout
-    assert json.loads(said)["handover"] == [handover.FORMAT, handover.FORMAT]
+    assert json.loads(said)["handover"] == [handover.OLDEST_FORMAT, handover.FORMAT]
 
 
 def test_one_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +346,7 @@ def test_one_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.M
         ("hello", "does not say what it is: hello"),
         ("[]", "does not say what it is"),
         ('{"version": "2"}', "does not say what it is"),
-        ('{"version": "2", "handover": [2, 3], "zmq": ""}', "version 2 cannot take over"),
+        ('{"version": "2", "handover": [3, 4], "zmq": ""}', "version 2 cannot take over"),
         ('{"version": "2", "handover": [1, 3], "zmq": ""}', "no pyzmq that works"),
     ],
 )

@@ -1,0 +1,105 @@
+"""Which run answers a poll: one in flight, one that is over and young enough, or its own.
+
+A poll sees what its user has done.  So nobody joins a run that began before a command of
+this server that may have changed something was started, printed or ended.  Nor does what a
+session learnt from one poll go back in the next: it joins no run that began before.
+
+Must not know what a poll prints; which commands are polls is in `protocol.polls`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..protocol.polls import Key
+from .exits import ExitWatch
+from .processes import Owner, Process
+from .runs import Guest, Run, Seat
+
+__all__ = ["MAX_POLL_CACHE", "Polls"]
+
+MAX_POLL_CACHE = 60.0  # seconds; who waits for a job asks no less often
+
+MAX_OPEN = 64  # runs and answers to join, of up to two MiB each
+MAX_LEARNT = 1024  # sessions remembered; an administrator's host has a dozen
+
+
+class Polls:
+    """The runs that may be joined; `cache` is for how many seconds an answer counts."""
+
+    def __init__(self, cache: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.cache = cache
+        self.asked = 0
+        self.joined = 0
+        self._clock = clock
+        self._open: dict[Key, Run] = {}  # oldest first
+        self._learnt: dict[str, float] = {}  # when a session last heard anything
+        self._adopted: WeakValueDictionary[int, Run] = WeakValueDictionary()
+
+    def seat(self, key: Key, guest: Guest, session: str, start: Callable[[Owner], Process]) -> Seat:
+        """A place at the run that answers it.  Raises what `start` raises."""
+        self.asked += 1
+        now = self._clock()
+        run = self._open.get(key)
+        if run is not None and self._may_join(run, session, now):
+            self.joined += 1
+            return Seat(run, guest, now - run.began)
+        return Seat(self._begin(key, now, start), guest)
+
+    def learn(self, session: str) -> None:
+        """A session hears what some poll has to say."""
+        if self._open:
+            self._learnt[session] = self._clock()
+            if len(self._learnt) > MAX_LEARNT:
+                self.outdate()
+
+    def outdate(self) -> None:
+        """Something may have changed, or somebody may know that it has."""
+        if self._open:
+            for run in list(self._open.values()):
+                run.close()
+
+    def tidy(self) -> None:
+        """Now and then: forgets answers that are too old."""
+        now = self._clock()
+        for run in list(self._open.values()):
+            if run.is_over and not self._is_young(run, now):
+                run.close()
+
+    def take_over(self, past: dict[str, Any], guest: Guest, watch: ExitWatch) -> Seat:
+        """A seat that another program has handed over; nobody joins its run any more."""
+        return Seat.take_over(past, guest, watch, self._adopted)
+
+    # --- inside
+
+    def _may_join(self, run: Run, session: str, now: float) -> bool:
+        if run.is_over:
+            return self._is_young(run, now)
+        return run.began >= self._learnt.get(session, 0.0)
+
+    def _is_young(self, run: Run, now: float) -> bool:
+        return now - run.began < self.cache
+
+    def _begin(self, key: Key, now: float, start: Callable[[Owner], Process]) -> Run:
+        if not self._open:
+            self._learnt.clear()  # all of it is older than this run
+
+        def closed(run: Run) -> None:
+            if self._open.get(key) is run:
+                del self._open[key]
+
+        run = Run(now, closed, lasts=bool(self.cache))
+        run.start(start)
+        former = self._open.get(key)
+        if former is not None:
+            former.close()
+        elif len(self._open) >= MAX_OPEN:
+            next(iter(self._open.values())).close()
+        self._open[key] = run
+        return run
+
+    def __repr__(self) -> str:
+        return f"<Polls: {self.joined} of {self.asked} joined, {len(self._open)} open>"
