@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.ways import direct, tunnel, way
+from tests.support.amounts import amount
 from tests.support.figures import KEY, figure
 
-__all__ = ["direct", "figure", "tunnel", "way"]
+__all__ = ["amount", "direct", "figure", "tunnel", "way"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

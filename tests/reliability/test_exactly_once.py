@@ -13,6 +13,7 @@ import pytest
 
 from smartsim_bridge import Bridge, init_command_server
 from smartsim_bridge.errors import CommandLost
+from tests.support.amounts import Amount
 from tests.support.figures import Figure
 from tests.support.flaky_proxy import (
     TO_CLIENT,
@@ -58,11 +59,20 @@ def state_dir(make_local_server: MakeLocalServer) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("keep", "kills"), [(False, 50), (True, 20)], ids=["for its client", "a submission"]
+    ("keep", "usual", "long"),
+    [(False, 12, 50), (True, 6, 20)],
+    ids=["for its client", "a submission"],
 )
 def test_server_killed_by_its_command_again_and_again_runs_none_twice(
-    keep: bool, kills: int, state_dir: Path, counter: Path, figure: Figure
+    keep: bool,
+    usual: int,
+    long: int,
+    state_dir: Path,
+    counter: Path,
+    amount: Amount,
+    figure: Figure,
 ) -> None:
+    kills = amount(usual, soak=long)
     took: list[float] = []
     pids: list[int] = []
     with init_command_server(autostart=True) as bridge:
@@ -133,9 +143,18 @@ def _ended_unheard(
 @pytest.mark.parametrize("keep", [False, True], ids=["for its client", "a submission"])
 @pytest.mark.parametrize("direction", [TO_SERVER, TO_CLIENT])
 def test_request_is_done_once_at_whichever_byte_its_link_breaks(
-    direction: str, keep: bool, proxied: Proxied, counter: Path, figure: Figure
+    direction: str,
+    keep: bool,
+    proxied: Proxied,
+    counter: Path,
+    amount: Amount,
+    figure: Figure,
 ) -> None:
-    _break_at_each(3, direction, keep, proxied.bridge, proxied.proxy, counter)
+    # But for a few, a submission's bytes are those of any request: they share the places.
+    first = 1 + 3 * keep
+    _break_at_each(
+        amount(7, soak=1), first, direction, keep, proxied.bridge, proxied.proxy, counter
+    )
     figure(13, broken_exchanges=proxied.proxy.cuts, done_twice=0)
 
 
@@ -143,16 +162,17 @@ def test_request_is_done_once_at_whichever_byte_its_link_breaks(
 @pytest.mark.sshd
 @pytest.mark.parametrize("direction", [TO_SERVER, TO_CLIENT])
 def test_request_is_done_once_at_whichever_byte_its_ssh_connection_breaks(
-    direction: str, make_head: MakeHead, tmp_path: Path, figure: Figure
+    direction: str, make_head: MakeHead, tmp_path: Path, amount: Amount, figure: Figure
 ) -> None:
     head = make_head()
+    step = amount(37, soak=5)
     with FlakyProxy((head.sshd.host, head.sshd.port)) as proxy:
         config = str(through_proxy(head.sshd, proxy))
         counter = head.sshd.home / "counter"
         with init_command_server(
             **{**head.keywords, "ssh_config": config}, autostart=True, transport="tunnel"
         ) as bridge:
-            _break_at_each(20, direction, False, bridge, proxy, counter)
+            _break_at_each(step, 1, direction, False, bridge, proxy, counter)
         figure(13, broken_ssh_exchanges=proxy.cuts, done_twice=0)
 
 
@@ -177,11 +197,17 @@ def test_very_first_request_is_done_once_or_told_as_lost(proxied: Proxied, count
 
 
 def _break_at_each(
-    step: int, direction: str, keep: bool, bridge: Bridge, proxy: FlakyProxy, counter: Path
+    step: int,
+    first: int,
+    direction: str,
+    keep: bool,
+    bridge: Bridge,
+    proxy: FlakyProxy,
+    counter: Path,
 ) -> None:
-    """Cuts after 1 byte, 1 + `step`, and so on, until the exchange is over before the cut."""
+    """Cuts after `first` bytes, `step` more, and so on, until the exchange ends before its cut."""
     assert bridge.run(["echo", "heard"]).stdout == "heard\n"  # the server knows us from now on
-    place, cuts = 1, proxy.cuts
+    place, cuts = first, proxy.cuts
     with ThreadPoolExecutor(1) as pool:
         while proxy.cuts == cuts:
             proxy.cut_after(place, direction)
@@ -189,7 +215,7 @@ def _break_at_each(
             done = pool.submit(bridge.run, words, keep=keep).result(SECONDS)
             proxy.cut_no_more()
             assert (done.returncode, done.stdout) == (0, f"{place}\n")
-            assert _runs(counter) == place // step + 1, f"cut after {place}"
+            assert _runs(counter) == (place - first) // step + 1, f"cut after {place}"
             place, cuts = place + step, cuts + 1
     assert place > SHORTEST_EXCHANGE
 

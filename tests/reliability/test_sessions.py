@@ -15,6 +15,7 @@ from smartsim_bridge.errors import AuthenticationRequired
 from smartsim_bridge.server.spool import OWN_MEMORY, SEGMENT
 from tests.reliability.ways import SECONDS, TICKING, Links, Way
 from tests.support.altered_server import alter_server
+from tests.support.amounts import Amount
 from tests.support.figures import Figure
 from tests.support.flaky_proxy import (
     TO_CLIENT,
@@ -29,13 +30,13 @@ KIB, MIB = 1024, 1024 * 1024
 LINES = 1_000_000
 TAIL = "of a million, none of them lost and none of them said twice"
 CUTS = 100
+TUNNEL_SHARE = 4  # of all that, where each way back is a login; the whole of it in long runs
 INPUT_CUTS = 20
-WAYS_BACK = 30
 WAY_BACK_BYTES = {"direct": 1000, "tunnel": 10_000}  # about as many as it takes
 
 # Prints the lines, and what it felt of the network: its pid, and the signals that it got.
 FELT = "for each in HUP INT QUIT PIPE ALRM TERM USR1 USR2 CONT; do trap 'echo got a signal' $each; "
-PRINT = f"{FELT} done >&2; seq -f '%.0f {TAIL}' {LINES}; echo $? $$ >&2"
+PRINT = f"{FELT} done >&2; seq -f '%.0f {TAIL}' {{lines}}; echo $? $$ >&2"
 
 
 def _chance() -> random.Random:
@@ -67,27 +68,29 @@ def _difference(wanted: bytes, got: bytes) -> str:
 
 
 @pytest.mark.slow
-def test_million_lines_survive_a_hundred_cuts(way: Way, figure: Figure) -> None:
+def test_million_lines_survive_a_hundred_cuts(way: Way, amount: Amount, figure: Figure) -> None:
     chance = _chance()
     links = Links(way.bridge)
-    running = way.bridge.popen(["sh", "-c", PRINT], text=False)
+    name = way.bridge.status().transport
+    share = 1 if name == "direct" else amount(TUNNEL_SHARE, soak=1)
+    lines, cuts = LINES // share, CUTS // share
+    running = way.bridge.popen(["sh", "-c", PRINT.format(lines=lines)], text=False)
     pid = running.pid
-    way.proxy.cut_often(chance, 1, 700 * KIB, TO_CLIENT, times=CUTS)
+    way.proxy.cut_often(chance, 1, 700 * KIB, TO_CLIENT, times=cuts)
     got, came = _read_all(running.stdout)
-    wanted = "".join(f"{number} {TAIL}\n" for number in range(1, LINES + 1)).encode()
+    wanted = "".join(f"{number} {TAIL}\n" for number in range(1, lines + 1)).encode()
     assert got == wanted, _difference(wanted, got)
-    assert way.proxy.cuts == CUTS
+    assert way.proxy.cuts == cuts
     assert running.stderr is not None
     assert running.stderr.read().decode() == f"0 {pid}\n"  # no signal, and the status of seq
     assert (running.wait(SECONDS), running.pid) == (0, pid)
     resumed = links.until_bytes(came)
     assert max(resumed) < SECONDS
-    name = way.bridge.status().transport
     reached = {
         f"{name}_slowest_resume_seconds": max(resumed),
         f"{name}_median_resume_seconds": statistics.median(resumed),
     }
-    figure(13, cuts=CUTS, lines=LINES, lost=0, doubled=0, **reached)
+    figure(13, cuts=cuts, lines=lines, lost=0, doubled=0, **reached)
 
 
 @pytest.mark.slow
@@ -110,12 +113,12 @@ def test_input_survives_twenty_cuts(way: Way, figure: Figure) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", [TO_CLIENT, TO_SERVER])
 def test_way_back_that_breaks_at_any_byte_is_tried_again(
-    direction: str, way: Way, figure: Figure
+    direction: str, way: Way, amount: Amount, figure: Figure
 ) -> None:
     """In the middle of a login, of a look for the server, of a greeting: none is the last word."""
-    chance = _chance()
+    chance, times = _chance(), amount(10, soak=60)
     longest = 0.0
-    for number in range(WAYS_BACK):
+    for number in range(times):
         last = chance.randint(1, WAY_BACK_BYTES[way.bridge.status().transport])
         way.proxy.cut_after(last, direction)
         way.proxy.cut()
@@ -123,8 +126,8 @@ def test_way_back_that_breaks_at_any_byte_is_tried_again(
         assert way.bridge.run(["echo", str(number)]).stdout == f"{number}\n", last
         longest = max(longest, time.monotonic() - began)
     way.proxy.cut_no_more()
-    assert way.proxy.cuts > WAYS_BACK
-    figure(13, broken_ways_back=way.proxy.cuts - WAYS_BACK, slowest_way_back_seconds=longest)
+    assert way.proxy.cuts > times
+    figure(13, broken_ways_back=way.proxy.cuts - times, slowest_way_back_seconds=longest)
 
 
 # --- nobody reads -------------------------------------------------------------------------
@@ -187,7 +190,7 @@ def test_password_is_asked_for_again_only_when_the_user_says_so(
     with FlakyProxy((head.sshd.host, head.sshd.port)) as proxy:
         config = str(through_proxy(head.sshd, proxy))
         bridge = head.init(autostart=True, ssh_config=config, transport="tunnel", ask=ask)
-        running = bridge.popen(["sh", "-c", TICKING.format(count=100)], keep=True)
+        running = bridge.popen(["sh", "-c", TICKING.format(count=40)], keep=True)
         assert running.stdout is not None
         assert running.stdout.readline() == "1\n"
         assert (len(asked), proxy.connections) == (1, 1)
@@ -209,7 +212,7 @@ def test_password_is_asked_for_again_only_when_the_user_says_so(
         again = bridge.attach(running.id)
         assert again.pid == running.pid
         assert again.stdout is not None
-        assert again.stdout.read().split() == [str(number) for number in range(1, 101)]
+        assert again.stdout.read().split() == [str(number) for number in range(1, 41)]
         assert again.wait(SECONDS) == 0
         assert len(asked) == 2
     figure(13, told_that_a_login_is_needed_seconds=told)

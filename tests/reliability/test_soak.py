@@ -158,7 +158,7 @@ def _cut_until_done(
 @pytest.mark.parametrize(
     ("seconds", "cut_every"),
     [
-        pytest.param(30.0, 3.0, id="short"),
+        pytest.param(20.0, 2.0, id="short"),
         pytest.param(SOAK_SECONDS, 30.0, id="long", marks=pytest.mark.soak),
     ],
 )

@@ -15,10 +15,31 @@ from tests.support.flaky_proxy import FlakyProxy, proxied_state, through_proxy
 from tests.support.heads import MakeHead
 from tests.support.local_server import MakeLocalServer
 
-__all__ = ["SECONDS", "TICKING", "Links", "Way", "direct", "tunnel", "way"]
+__all__ = [
+    "SECONDS",
+    "TICKING",
+    "Links",
+    "Way",
+    "direct",
+    "numbers_up_to_last",
+    "ticking_until",
+    "tunnel",
+    "way",
+]
 
 SECONDS = 120.0  # for anything, on a machine that others use
 TICKING = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo $i; sleep 0.1; done"
+
+
+def ticking_until(end: Path) -> list[str]:
+    """A command that counts until that file is there: nobody knows before how long a wait is."""
+    script = 'i=0; until [ -e "$0" ]; do i=$((i+1)); echo $i; sleep 0.1; done'
+    return ["sh", "-c", script, str(end)]
+
+
+def numbers_up_to_last(said: list[str], first: int = 1) -> list[str]:
+    """What a counter must have said that stopped where it did, and lost and doubled nothing."""
+    return [str(number) for number in range(first, int(said[-1]) + 1)]
 
 
 @dataclass
@@ -30,6 +51,11 @@ class Way:
     onlooker: Bridge
     server_pid: int
     state_dir: Path  # the server's
+
+    @property
+    def end(self) -> Path:
+        """A file that is not there, and that both a test and its command can see."""
+        return self.state_dir / "end"
 
     def sees(self, command: str) -> CommandInfo:
         """What the server tells others of it."""
