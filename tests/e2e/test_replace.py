@@ -23,6 +23,7 @@ from smartsim_bridge.client.blocking import Command
 from smartsim_bridge.errors import CommandServerError, RequestRefused
 from smartsim_bridge.protocol.beacon import Credentials
 from smartsim_bridge.server import handover
+from tests.support.altered_server import alter_server
 from tests.support.far_halves import OTHER_VERSION, write_far_half
 from tests.support.heads import MakeHead, is_running
 from tests.support.local_server import LocalServer, MakeLocalServer
@@ -223,15 +224,21 @@ def test_a_grace_goes_on_running(local_server: LocalServer, other: Path) -> None
 
 
 def test_a_stop_that_was_begun_is_brought_to_its_end(
-    local_server: LocalServer, other: Path
+    make_local_server: MakeLocalServer,
+    other: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    lines = ("from smartsim_bridge.server import commands", "commands.KILL_AFTER = 5.0")
+    alter_server(monkeypatch, tmp_path, *lines)
+    local_server = make_local_server()
     bridge = local_server.init()
     script = "trap '' TERM; echo up; while :; do sleep 0.02; done"
     stubborn = bridge.popen(["sh", "-c", script], grace=0.0)
     assert stubborn.stdout is not None
     assert stubborn.stdout.readline() == "up\n"
     asking = local_server.init()
-    bridge.close()  # SIGTERM at once, SIGKILL ten seconds later
+    bridge.close()  # SIGTERM at once, SIGKILL five seconds later
     assert give_way(asking, other) == OTHER_VERSION
     assert is_running(stubborn.pid)
     wait_until(lambda: not is_running(stubborn.pid), 30)
@@ -440,8 +447,9 @@ def test_a_python_that_is_gone_when_it_counts_leaves_all_as_it_was(
 
 
 def test_who_ends_the_server_meanwhile_ends_it_well(
-    local_server: LocalServer, other: Path, tmp_path: Path
+    local_server: LocalServer, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(replace, "RETURN_SECONDS", 3.0)  # in vain
     python = tmp_path / "python"
     body = f'[ "$2" = serve ] && kill -TERM $$\nexec {sys.executable} "$@"\n'
     python.write_text(f"#!/bin/sh\n{body}")

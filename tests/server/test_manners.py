@@ -5,12 +5,13 @@ All of it is asked of real servers, through /proc.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +106,34 @@ async def by_zmq(beacon: Beacon, keys: Credentials | None) -> Link:
 # --- at rest
 
 
+@pytest.fixture
+def another_fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """For one more server, to be watched in the same seconds."""
+    servers = Fleet(tmp_path / "another")
+    try:
+        yield servers
+    finally:
+        servers.close()
+
+
 @pytest.mark.slow
-def test_server_without_clients_does_not_wake_up(fleet: Fleet) -> None:
-    beacon, _ = fleet.start()
-    wait_until(Stillness(beacon.pid))
-    before = wakeups(beacon.pid)
-    assert len(before) > 1, "libzmq's threads are missing: they are what this is about"
+def test_server_without_clients_does_not_wake_up(fleet: Fleet, another_fleet: Fleet) -> None:
+    """One that nobody has asked for anything, and one that has worked and comes to rest again."""
+    fresh_one, _ = fleet.start()
+    worked, keys = another_fleet.start()
+    work_for(worked, keys)
+    # The sweep for silent links runs once more after the last one has left.
+    wait_until(after(DEFAULT_HEARTBEAT + 1), 2 * WINDOW)
+    pids = (fresh_one.pid, worked.pid)
+    for pid in pids:
+        wait_until(Stillness(pid), 2 * WINDOW)
+    before = [wakeups(pid) for pid in pids]
+    assert len(before[0]) > 1, "libzmq's threads are missing: they are what this is about"
     wait_until(after(WINDOW), 2 * WINDOW)
-    assert fresh(before, wakeups(beacon.pid)) == {}
+    assert [fresh(then, wakeups(pid)) for then, pid in zip(before, pids)] == [{}, {}]
 
 
-@pytest.mark.slow
-def test_server_that_has_worked_comes_to_rest_again(fleet: Fleet) -> None:
-    beacon, keys = fleet.start()
-
+def work_for(beacon: Beacon, keys: Credentials | None) -> None:
     async def work() -> None:
         idle = await greeted(await by_socket(beacon, keys), "s2")
         client = await greeted(await by_zmq(beacon, keys))
@@ -128,25 +143,19 @@ def test_server_that_has_worked_comes_to_rest_again(fleet: Fleet) -> None:
         await idle.close()
 
     run(work())
-    # The sweep for silent links runs once more after the last one has left.
-    wait_until(after(DEFAULT_HEARTBEAT + 1), 2 * WINDOW)
-    wait_until(Stillness(beacon.pid), 2 * WINDOW)
-    before = wakeups(beacon.pid)
-    wait_until(after(WINDOW), 2 * WINDOW)
-    assert fresh(before, wakeups(beacon.pid)) == {}
+
+
+# One for the Ping and one for the sweep, with one to spare; libzmq has a heartbeat of
+# its own, each way and answered, and a thread that carries all of it.
+EACH_BEAT = {by_socket: 3, by_zmq: 12}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("connect", "each_beat"),
-    # One for the Ping and one for the sweep, with one to spare; libzmq has a heartbeat of
-    # its own, each way and answered, and a thread that carries all of it.
-    [(by_socket, 3), (by_zmq, 12)],
-)
-def test_idle_client_costs_its_heartbeat(fleet: Fleet, connect: Any, each_beat: int) -> None:
-    beacon, keys = fleet.start()
+def test_idle_client_costs_its_heartbeat(fleet: Fleet, another_fleet: Fleet) -> None:
+    servers = dict(zip(EACH_BEAT, (fleet.start(), another_fleet.start())))
 
-    async def rest() -> dict[str, int]:
+    async def rest(connect: Any) -> dict[str, int]:
+        beacon, keys = servers[connect]
         client = await greeted(await connect(beacon, keys))
         await wait_until_async(after(1.0))
         before, end, beats = wakeups(beacon.pid), after(WINDOW), 0
@@ -160,8 +169,11 @@ def test_idle_client_costs_its_heartbeat(fleet: Fleet, connect: Any, each_beat: 
         assert beats == 3
         return counted
 
-    counted = run(rest(), 4 * WINDOW)
-    assert 3 <= sum(counted.values()) <= 3 * each_beat, counted
+    async def both() -> list[dict[str, int]]:
+        return await asyncio.gather(*map(rest, servers))
+
+    for counted, each_beat in zip(run(both(), 4 * WINDOW), EACH_BEAT.values()):
+        assert 3 <= sum(counted.values()) <= 3 * each_beat, counted
 
 
 def test_server_at_rest_takes_less_than_forty_megabytes(fleet: Fleet) -> None:
