@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.support.local_server",
     "tests.support.openssh",
     "tests.support.python39",
+    "tests.support.shim_reception",
     "tests.support.smartsim_venv",
     "tests.support.soak",
     "tests.support.wheels",

@@ -165,7 +165,8 @@ def script_index(argv: Sequence[str]) -> int | None:
         at = at if is_script else None
     elif name == "bsub":
         at = _bsub_operand(arguments)
-        at = at if at == len(arguments) - 1 else None
+        is_single = at == len(arguments) - 1 and _BSUB_INTERACTIVE.isdisjoint(arguments)
+        at = at if is_single else None
     return None if at is None else at + 1
 
 

@@ -13,11 +13,10 @@ import select
 import sys
 from time import monotonic
 
-HELLO_LIMIT = 8 * 1024 * 1024
 PAYLOAD_LIMIT = 1024 * 1024
 INPUT_PIECE = 64 * 1024
 SOCKET_VARIABLE = b"SMARTSIM_BRIDGE_SOCKET"
-BRIDGE_FAULT, NOT_EXECUTABLE = 255, 126
+BRIDGE_FAULT = 255
 
 # Linux's numbers travel, whatever they are here.
 SIGNALS = {
@@ -46,16 +45,18 @@ FLUSH_SECONDS = 1.0  # for a last word before the shim is stopped, or ends
 # What a pipe or a terminal that polls as writable takes without blocking.
 PIECE = 4096
 REGULAR_FILE = 0o100000
+EBADF = 9  # of every system; `errno` is a module more
 
 
 def main(words: "list[str]") -> None:
-    """`words`: of the program, the folder, the command, LC_CTYPE's flag, the try, the rest."""
+    """`words`: of the program, the folder, the command, "=" and LC_CTYPE, the try, the rest."""
     _signal.signal(_signal.SIGINT, _default_for(_signal.SIGINT))  # no traceback from here on
     _hold_standard_descriptors()
     folder, command, locale, attempt = words[1:5]
     arguments = [_bytes(one) for one in words[5:]]
-    if not locale:  # then it was this interpreter that set it
-        posix.environ.pop(b"LC_CTYPE", None)
+    posix.environ.pop(b"LC_CTYPE", None)  # which this interpreter may have set
+    if locale:
+        posix.environ[b"LC_CTYPE"] = _bytes(locale[1:])
     path = posix.environ.pop(SOCKET_VARIABLE, b"")
     try:
         connection = _connect(path)
@@ -65,16 +66,13 @@ def main(words: "list[str]") -> None:
         fail(command, "the bridge has ended")
     except OSError as fault:
         fail(command, f"cannot reach the bridge at {path!r}: {fault}")
-    hello = _hello(_bytes(command), _bytes(folder), arguments)
-    if len(hello) > HELLO_LIMIT:
-        fail(command, "the argument list and the environment are too long", NOT_EXECUTABLE)
-    Relay(connection, command).run(hello)
+    Relay(connection, command).run(_hello(_bytes(command), _bytes(folder), arguments))
 
 
-def fail(command: str, text: str, status: int = BRIDGE_FAULT) -> None:
+def fail(command: str, text: str) -> None:
     """Says why on stderr, and ends."""
     _say(f"{command}: {text}".encode("utf-8", "surrogateescape"))
-    posix._exit(status)
+    posix._exit(BRIDGE_FAULT)
 
 
 class Relay:
@@ -102,13 +100,10 @@ class Relay:
                 self._write()
             if self._connection.fileno() in ready:
                 self._exchange(ready[self._connection.fileno()])
-            if 0 in ready and not self._rest_is(0):
+            if 0 in ready:
                 self._read()
             while not self._rest and self._take_frame():
                 pass
-
-    def _rest_is(self, descriptor: int) -> bool:
-        return self._rest is not None and self._rest[0] == descriptor
 
     def _wait(self) -> "dict[int, int]":
         """What is ready.  Nothing is asked for that there is no room for."""
@@ -203,9 +198,10 @@ class Relay:
             self._flush_for_a_moment()
             _end_as(-SIGNALS["SIGPIPE"])
         except OSError as fault:
-            fail(self._command, f"cannot write the output: {fault}")
-        else:
-            self._rest = (descriptor, data[written:]) if written < len(data) else None
+            if fault.errno != EBADF:
+                fail(self._command, f"cannot write the output: {fault}")
+            written = len(data)  # closed by the caller; some shells leave their script there
+        self._rest = (descriptor, data[written:]) if written < len(data) else None
 
     def _take_signals(self) -> None:
         for number in posix.read(self._bell, 64):

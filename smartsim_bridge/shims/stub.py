@@ -20,13 +20,13 @@ MARKER = ".smartsim-bridge"
 _OPTIONS = "-I -S -X utf8"
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); import stand_in; stand_in.main(sys.argv)"
 
-# LC_CTYPE: the interpreter sets it in a C locale, and must be able to tell that it did.
+# LC_CTYPE: the interpreter overwrites it in a C locale; so the program is told what it was.
 _TEMPLATE = """\
 #!{shell}
 # {command}, on the head: a shim of smartsim-bridge, which made this and makes it anew.
 smartsim_bridge_run() {{
     exec {python} {options} -c {program} \\
-        {folder} {command} "${{LC_CTYPE+set}}" "$@"
+        {folder} {command} "${{LC_CTYPE+=$LC_CTYPE}}" "$@"
 }}
 if [ -S "${{SMARTSIM_BRIDGE_SOCKET:-}}" ] && [ -x {python} ]; then
     smartsim_bridge_run first "$@"
