@@ -22,6 +22,7 @@ __all__ = [
     "Cell",
     "Mark",
     "box",
+    "facts",
     "folded",
     "heading",
     "note",
@@ -38,6 +39,7 @@ _TABLE = "border-collapse:collapse;margin:.3em 0;color:inherit;background:transp
 _CAPTION = "caption-side:top;text-align:left;padding:.2em 0;color:inherit;font-weight:600"
 _HEAD = f"padding:.15em 1.1em .15em 0;border:0;border-bottom:{_LINE};font-weight:600"
 _CELL = "padding:.15em 1.1em .15em 0;border:0;vertical-align:top;font-weight:normal"
+_NAME = f"{_CELL};white-space:nowrap"
 _NOTE = f"border-left:3px solid {BAD};padding:.2em .8em;margin:.4em 0"
 _CODE = "font-family:var(--jp-code-font-family,monospace);white-space:pre-wrap"
 
@@ -96,14 +98,11 @@ def table(
     numbers: Container[str] = (),
     code: Container[str] = (),
 ) -> str:
-    """A row below each other; the columns named in `numbers` stand to the right.
+    """Rows, the first cell of each being its heading.
 
-    The first cell of a row is its heading.  Those named in `code` are set as such.
+    The columns named in `numbers` stand to the right, those in `code` are set as code.
     """
-    looks = [
-        f"text-align:{'right' if one in numbers else 'left'}" + (f";{_CODE}" if one in code else "")
-        for one in headings
-    ]
+    looks = [_look(one in numbers, one in code) for one in headings]
     top = "".join(
         f'<th scope="col" style="{_HEAD};{look}">{_escaped(one)}</th>'
         for one, look in zip(headings, looks)
@@ -115,16 +114,31 @@ def table(
     )
 
 
+def facts(caption: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Names, and what each is."""
+    looks = [_look(), _look()]
+    body = "".join(f"<tr>{_row(pair, looks)}</tr>" for pair in pairs)
+    title = f'<caption style="{_CAPTION}">{_escaped(caption)}</caption>'
+    return f'<table style="{_TABLE}">{title}<tbody>{body}</tbody></table>'
+
+
+def _look(is_number: bool = False, is_code: bool = False) -> str:
+    if is_number:
+        return "text-align:right;white-space:nowrap"
+    return f"text-align:left;{_CODE}" if is_code else "text-align:left"
+
+
 def _row(row: Sequence[Cell], looks: Sequence[str]) -> str:
-    first, *rest = (f' style="{_CELL};{look}">{_filled(cell)}</' for cell, look in zip(row, looks))
-    return f'<th scope="row"{first}th>' + "".join(f"<td{cell}td>" for cell in rest)
+    name, *rest = (_filled(cell) for cell in row)
+    cells = (f'<td style="{_CELL};{look}">{cell}</td>' for cell, look in zip(rest, looks[1:]))
+    return f'<th scope="row" style="{looks[0]};{_NAME}">{name}</th>{"".join(cells)}'
 
 
 def _filled(cell: Cell) -> str:
     if isinstance(cell, str):
         return _escaped(cell)
     symbol = f'<span aria-hidden="true" style="color:{cell.colour}">{_escaped(cell.symbol)}</span>'
-    return f"{symbol} {_escaped(cell.words)}"
+    return f"{symbol}&nbsp;{_escaped(cell.words)}"
 
 
 def _escaped(text: str) -> str:

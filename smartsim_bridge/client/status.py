@@ -13,6 +13,9 @@ from .markup import Mark
 __all__ = ["BridgeStatus", "Rung", "stage_table"]
 
 
+_RUNG_HEADINGS = ("Way", "Outcome", "Time", "Because")
+
+
 @dataclass(frozen=True)
 class Rung:
     """One way to the head: whether it `held`, or the `reason` why not; `seconds` it took.
@@ -84,8 +87,10 @@ class BridgeStatus:
         took = sum(stage.seconds for stage in self.stages)
         return markup.box(
             markup.heading(Mark("●", colour, state), more),
-            markup.table(("Server", ""), self._facts()),
-            markup.table(("Way", "", "Time", "Because"), _told(self.rungs), numbers=("Time",)),
+            markup.facts("Server", self._facts()),
+            markup.table(
+                ("Way", "Outcome", "Time", "Because"), _told(self.rungs), numbers=("Time",)
+            ),
             markup.folded(f"{len(self.stages)} steps, {took:.2f} s", stage_table(self.stages))
             if self.stages
             else "",
@@ -100,7 +105,7 @@ class BridgeStatus:
             ("Python", python),
             (
                 "commands",
-                f"{self.running} running, {self.waiting} waiting, of {self.clients} clients",
+                f"{self.running} running, {self.waiting} waiting",
             ),
             ("link", f"lost and found again {self.reconnects} times" if self.reconnects else ""),
             ("log", self.server_log),
@@ -109,27 +114,28 @@ class BridgeStatus:
         return [(name, value) for name, value in facts if value]
 
 
-def stage_table(stages: Iterable[Stage], caption: str = "") -> str:
+def stage_table(stages: Iterable[Stage]) -> str:
     """The steps of a connect, for a notebook."""
-    rows = [
-        (
-            Mark("✗", markup.BAD, stage.name)
-            if stage.failed
-            else Mark("✓", markup.GOOD, stage.name),
-            f"{stage.seconds * 1000:,.0f} ms",
-            ("failed" if stage.failed else "")
-            + (", " if stage.failed and stage.detail else "")
-            + stage.detail,
-        )
-        for stage in stages
-    ]
-    return markup.table(
-        ("Step", "Time", "What came of it"), rows, caption=caption, numbers=("Time",)
-    )
+    rows = [(_step(stage), _time(stage.seconds), _outcome(stage)) for stage in stages]
+    return markup.table(("Step", "Time", "What came of it"), rows, numbers=("Time",))
+
+
+def _step(stage: Stage) -> Mark:
+    symbol, colour = ("✗", markup.BAD) if stage.failed else ("✓", markup.GOOD)
+    return Mark(symbol, colour, stage.name)
+
+
+def _outcome(stage: Stage) -> str:
+    return ", ".join(filter(None, ("failed" if stage.failed else "", stage.detail)))
+
+
+def _time(seconds: float) -> str:
+    milliseconds = seconds * 1000
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
 
 
 def _told(rungs: Iterable[Rung]) -> list[tuple[markup.Cell, ...]]:
     return [
-        (rung.name, rung.mark, f"{rung.seconds * 1000:,.0f} ms" if rung.tried else "", rung.reason)
+        (rung.name, rung.mark, _time(rung.seconds) if rung.tried else "", rung.reason)
         for rung in rungs
     ]

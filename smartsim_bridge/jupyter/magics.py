@@ -183,7 +183,7 @@ class _Plainly:
         ):
             if isinstance(error, BridgeClosed):
                 error.advice = _CONNECT_FIRST
-            said = f"\x1b[31m{type(error).__name__}\x1b[39m: {error}".removesuffix(": ")
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
             # IPython asks an exception for this; picklable, for errors cross processes.
             error.__dict__["_render_traceback_"] = partial(list, [said])
 

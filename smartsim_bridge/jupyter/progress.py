@@ -94,7 +94,7 @@ class Picture(Progress):
 
     def _html(self, mark: markup.Mark, error: BaseException | None) -> str:
         return markup.box(
-            markup.heading(mark, f"{self.seconds:.1f} s" if self._is_over else ""),
+            markup.heading(mark, f"after {self.seconds:.1f} s" if self._is_over else ""),
             stage_table(self.stages) if self.stages else "",
             _reason(error) if error is not None else "",
         )

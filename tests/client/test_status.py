@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from smartsim_bridge import BridgeStatus, Rung
+from smartsim_bridge.stages import Stage
 
 
 def status(**changes: object) -> BridgeStatus:
@@ -44,3 +45,13 @@ def test_it_is_a_value() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         status().connected = False  # type: ignore[misc]
     assert status() == status()
+
+
+def test_a_notebook_is_shown_all_of_it_and_runs_none_of_it() -> None:
+    stages = (Stage("probe", "head", 0.25, "<script>alert(1)</script>"),)
+    html = status(stages=stages, server_log="/logs/<b>.log", running=3)._repr_html_()
+    for said in ("connected by stdio", "3 running", "the site forbids it", "not tried", "250 ms"):
+        assert said in html
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "not connected" in status(connected=False, fault="it is cut")._repr_html_()
