@@ -19,7 +19,7 @@ __all__ = ["IMPORTS"]
 
 # What a connect loads on its way, so that it can be told from the connect itself.
 WITHOUT_SSH = [
-    *("smartsim_bridge.client.current", "smartsim_bridge.client.ladder"),
+    *("smartsim_bridge.current", "smartsim_bridge.client.ladder"),
     *("smartsim_bridge.links.stream_link", "smartsim_bridge.links.zmq_link"),
 ]
 WITH_SSH = [

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .client.blocking import Bridge, Command
     from .client.bridge import AsyncBridge
     from .client.command import AsyncCommand
-    from .client.current import init_command_server, shutdown_command_server
     from .client.status import BridgeStatus, Rung
+    from .current import init_command_server, shutdown_command_server
     from .errors import CommandServerError
 
 _HOMES = {
@@ -35,9 +35,9 @@ _HOMES = {
     "Command": "client.blocking",
     "CommandServerError": "errors",
     "Rung": "client.status",
-    "init_command_server": "client.current",
+    "init_command_server": "current",
     "load_ipython_extension": "jupyter",
-    "shutdown_command_server": "client.current",
+    "shutdown_command_server": "current",
     "unload_ipython_extension": "jupyter",
 }
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .client.blocking import Bridge, Command
-from .client.current import current_bridge, shutdown_command_server
-from .client.current import init_command_server as _connect
+from .current import current_bridge, shutdown_command_server
+from .current import init_command_server as _connect
 from .errors import CommandServerError, InvalidSettings, NoServer
 from .settings import DEFAULT_PORT
 

@@ -62,7 +62,7 @@ def names() -> list[str]:
 def connect(options: argparse.Namespace, *, autostart: bool = False, shims: bool = False) -> Bridge:
     """The bridge that they ask for; only a shell has a use for shims."""
     # Imported late: --help and a mistyped option need no event loop.
-    from ..client.current import init_command_server
+    from ..current import init_command_server
 
     wanted = keywords(options)
     unprovided: list[str] = []

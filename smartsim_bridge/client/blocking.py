@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from ..errors import BridgeClosed
 from ..settings import Settings
@@ -28,7 +28,7 @@ from .result import Result, Wish
 from .status import BridgeStatus
 from .text import decode, encode
 
-__all__ = ["Bridge", "Command"]
+__all__ = ["Bridge", "Command", "Companion"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +43,16 @@ def _as_told_by(twin: Callable[..., Any]) -> Callable[[F], F]:
     return tell
 
 
+class Companion(Protocol):
+    """What lives as long as a bridge does, and is closed with it."""
+
+    def close(self) -> None:
+        """The bridge was closed; raises nothing."""
+
+    def describe(self, status: BridgeStatus) -> BridgeStatus:
+        """The bridge's status, with what is to be said of this."""
+
+
 class Bridge:
     """A connection to the command server on a head; `init_command_server` makes it."""
 
@@ -51,6 +61,7 @@ class Bridge:
         self._settings = settings
         self._portal = through
         self._closed = False
+        self._companions: list[Companion] = []
 
     @classmethod
     def from_settings(cls, settings: Settings, *, dismiss: bool = False) -> Bridge:
@@ -189,26 +200,53 @@ class Bridge:
 
     @_as_told_by(AsyncBridge.status)
     def status(self) -> BridgeStatus:
-        return self._open().call(self._bridge.status())
+        status = self._open().call(self._bridge.status())
+        for companion in self._companions:
+            status = companion.describe(status)
+        return status
 
     @_as_told_by(AsyncBridge.close)
     def close(self) -> None:
         if not self._closed:
-            self._closed = True
-            if self._portal.is_ours:
-                self._portal.call(self._bridge.close())
+            with self._closing():
+                if self._portal.is_ours:
+                    self._portal.call(self._bridge.close())
 
     @_as_told_by(AsyncBridge.leave)
     def leave(self) -> None:
         if not self._closed and self._portal.is_ours:
-            self._closed = True
-            self._portal.call(self._bridge.leave())
+            with self._closing():
+                self._portal.call(self._bridge.leave())
 
     @_as_told_by(AsyncBridge.shutdown)
     def shutdown(self, grace: float = 5.0) -> None:
         through = self._open()
+        with self._closing():
+            through.call(self._bridge.shutdown(grace))
+
+    def accompany(self, companion: Companion) -> None:
+        """Has it closed with this bridge, the one that came last first."""
+        self._companions.append(companion)
+
+    @property
+    def core(self) -> AsyncBridge:
+        """The same bridge, for coroutines in the loop of `portal`."""
+        return self._bridge
+
+    @property
+    def portal(self) -> Portal:
+        """The way into the loop in which `core` lives."""
+        return self._portal
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Companions go last: what they wait for is told by then that it will not come."""
         self._closed = True
-        through.call(self._bridge.shutdown(grace))
+        try:
+            yield
+        finally:
+            while self._companions:
+                self._companions.pop().close()
 
     def _open(self) -> Portal:
         if self._closed:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from ..errors import CommandServerError, LinkLost, NoSuchCommand
+from ..protocol.environment import left_behind
 from ..protocol.messages import NULL, PIPE, Attach, Start
 from ..settings import Settings
 from ..ssh.ask import Unattended
@@ -281,6 +282,7 @@ class AsyncBridge:
             reconnects=session.reconnects,
             fault="" if fault is None else fault.what,
             others=ascent.others,
+            left_behind=left_behind(self._settings.environment, self._settings.keep_env),
             **about,
         )
 
@@ -377,6 +379,20 @@ class AsyncBridge:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def on_behalf_of(self, environment: Mapping[str, str]) -> AsyncBridge:
+        """The same bridge for a caller with another environment, of which `keep_env` tells."""
+        return AsyncBridge(self._session, replace(self._settings, environment=environment))
+
+    @property
+    def host(self) -> str:
+        """The head's name for itself."""
+        return self._session.talk.welcome.host
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a link now, as far as we know."""
+        return self._session.is_linked
 
     @property
     def described(self) -> str:

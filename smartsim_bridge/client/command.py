@@ -197,14 +197,14 @@ class AsyncCommand:
             self.lost(CommandGone(f"Detached from {self.id}", step="detach"))
         return self.id
 
-    def abandon(self, number: int = signal.SIGTERM) -> None:
+    def abandon(self, number: int = signal.SIGTERM, grace: float = CANCEL_GRACE) -> None:
         """The caller will not come back: ends it, first kindly; never asked for, it never is."""
         if self._lifecycle.is_over or self._fault is not None:
             return
         if not self._was_sent:
             self.lost(CommandGone(f"{self.id} was given up before it was asked for"))
         else:
-            self._ending = Terminate(self.id, CANCEL_GRACE, number)
+            self._ending = Terminate(self.id, grace, number)
             self._session.send(self._ending)
 
     # --- for a caller that wants all of it at the end

@@ -66,6 +66,8 @@ class BridgeStatus:
     polls: int = 0  # squeue and its like, of all clients
     joined: int = 0  # ... that were answered by the run of another
     poll_cache: float = 0.0  # for how many seconds the server keeps an answer
+    shims: tuple[str, ...] = ()  # commands of the head that this process has stand-ins for
+    left_behind: tuple[str, ...] = ()  # variables of the enclosing job that do not go along
 
     def __str__(self) -> str:
         state = "connected" if self.connected else f"not connected ({self.fault})"

@@ -17,8 +17,8 @@ from typing import Any
 import smartsim_bridge
 
 from ..client.blocking import Bridge, Command
-from ..client.current import current_bridge
 from ..client.status import BridgeStatus
+from ..current import current_bridge
 from ..errors import BridgeClosed, CommandServerError, NoServer
 from .following import STDERR, STDOUT, Following, feed, in_thread
 from .options import bridge_parser, head_parser, parse, parse_before_command

@@ -8,13 +8,23 @@ unless `keep` names them.  Pure: takes and gives mappings.
 from __future__ import annotations
 
 import fnmatch
+import functools
+import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["DROPPED", "command_environment", "sent_along", "without_job"]
+__all__ = [
+    "DROPPED",
+    "OURS",
+    "command_environment",
+    "left_behind",
+    "matches",
+    "sent_along",
+    "without_job",
+]
 
 # Set by a scheduler or MPI launcher for the job that encloses the caller.
 DROPPED = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI*", "PMIX_*")
-_OURS = ("SMARTSIM_BRIDGE_*", "SMARTSIM_REMOTE")
+OURS = ("SMARTSIM_BRIDGE_*", "SMARTSIM_REMOTE")
 
 # `srun` inside an allocation means a step of that allocation: it needs the job's id.
 _STEP_LAUNCHERS = frozenset({"srun"})
@@ -23,7 +33,7 @@ _STEP_NEEDS = frozenset({"SLURM_JOB_ID"})
 
 def without_job(own: Mapping[str, str]) -> dict[str, str]:
     """`own` less what belongs to an enclosing job or to the bridge; a server does this once."""
-    return {name: value for name, value in own.items() if not _matches(name, _ALL)}
+    return {name: value for name, value in own.items() if not matches(name, _ALL)}
 
 
 def command_environment(
@@ -42,7 +52,7 @@ def command_environment(
     passing = {
         name: value
         for name, value in asked.items()
-        if name in exempt or not _matches(name, _ALL) or _matches(name, allowed)
+        if name in exempt or not matches(name, _ALL) or matches(name, allowed)
     }
     return {**clean, **passing}
 
@@ -58,16 +68,31 @@ def sent_along(program: str, caller: Mapping[str, str], keep: Iterable[str] = ()
         return {}  # the usual case, and this runs for every command
     needed = _STEP_NEEDS if _launches_step(program) else frozenset()
     return {
-        name: value for name, value in caller.items() if name in needed or _matches(name, allowed)
+        name: value for name, value in caller.items() if name in needed or matches(name, allowed)
     }
+
+
+def left_behind(caller: Mapping[str, str], keep: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names of the `caller`'s variables that belong to an enclosing job and do not pass."""
+    allowed = tuple(keep)
+    return tuple(
+        name for name in sorted(caller) if matches(name, DROPPED) and not matches(name, allowed)
+    )
 
 
 def _launches_step(program: str) -> bool:
     return program.rpartition("/")[2] in _STEP_LAUNCHERS
 
 
-_ALL = DROPPED + _OURS
+_ALL = DROPPED + OURS
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns of a shell ("SLURM_*") means this variable."""
+    return bool(patterns) and _one_of(patterns).match(name) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _one_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    # One expression: a shim's whole environment is held against dozens of patterns.
+    return re.compile("|".join(map(fnmatch.translate, patterns)))

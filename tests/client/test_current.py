@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smartsim_bridge import init_command_server, shutdown_command_server
-from smartsim_bridge.client.current import current_bridge
+from smartsim_bridge.current import current_bridge
 from smartsim_bridge.errors import BridgeClosed, CommandServerError, NoServer
 from tests.support.local_server import LocalServer, MakeLocalServer
 
@@ -36,7 +36,7 @@ def test_an_init_that_fails_leaves_the_current_one(server: LocalServer) -> None:
 def test_shutdown_means_the_current_one(
     make_local_server: MakeLocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartsim_bridge.client.current._current", None)
+    monkeypatch.setattr("smartsim_bridge.current._current", None)
     server = make_local_server()
     bridge = init_command_server()
     shutdown_command_server()

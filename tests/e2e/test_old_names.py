@@ -21,7 +21,7 @@ WITHIN = 5.0  # seconds; a promise to the user, not a measurement
 @pytest.fixture(autouse=True)
 def _fresh_process(near_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nothing had been initialised in this process."""
-    monkeypatch.setattr("smartsim_bridge.client.current._current", None)
+    monkeypatch.setattr("smartsim_bridge.current._current", None)
     monkeypatch.setenv("SMARTSIM_REMOTE", "")
 
 

@@ -11,11 +11,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 
-from ..errors import CommandServerError, NoServer
-from ..settings import Settings
-from ..stages import StageListener
-from .blocking import Bridge
-from .portal import leave_portal
+from .client.blocking import Bridge
+from .client.portal import leave_portal
+from .errors import CommandServerError, NoServer
+from .settings import Settings
+from .shims.opening import open_shims
+from .stages import StageListener
 
 __all__ = ["current_bridge", "init_command_server", "shutdown_command_server"]
 
@@ -61,7 +62,8 @@ def init_command_server(
     python      the head's interpreter (3.9 or newer); None: search for one
     prelude     shell lines to run first on the head: "module load python"
     provision   where the head's Python has no pyzmq, put one beside the server
-    shims       reserved for stand-ins of scheduler commands on PATH; not in this release
+    shims       put stand-ins for the head's scheduler commands first on this process's PATH,
+                until the bridge is closed: subprocess.run(["squeue"]) runs on the head
     keep_env    variables of this process, names or patterns, that go along with every
                 command although they belong to an enclosing job: ("SLURM_*",)
     timeout     seconds for the whole connect; answering a prompt does not count; default 30
@@ -97,6 +99,8 @@ def init_command_server(
         on_stage=on_stage,
     )
     bridge = Bridge.from_settings(settings)
+    if settings.shims:
+        open_shims(bridge, settings)
     with _lock:
         _current = bridge
         _bridges.add(bridge)

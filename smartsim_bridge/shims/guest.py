@@ -1,0 +1,289 @@
+"""One shim, from its hello to the exit status of its command.
+
+Carries bytes between the shim's socket and the command on the head, in both directions at
+once, each only as fast as it is taken.  A shim that goes without having been told its status
+was killed, and then its command ends as well.  Knows one shim and one bridge; what becomes
+of other shims it does not feel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ..client.bridge import AsyncBridge
+from ..client.command import AsyncCommand
+from ..client.session import pauses
+from ..client.streams import InputWriter, OutputReader
+from ..errors import CommandLost, CommandServerError, LoginFailed, NoServer
+from ..protocol.polls import is_poll
+from . import wire
+from .errand import Errand
+
+__all__ = ["Guest", "Host"]
+
+HELLO_SECONDS = 30.0  # from the connection to the whole hello, on a host that is very busy
+PIECE = 64 * 1024
+HELD_LIMIT = 4 * 1024 * 1024  # of a poll's answer, before it is handed on and not asked again
+HANG_UP_SECONDS = 1.0  # between two looks at a shim whose input nobody takes
+RESTART_SECONDS = 60.0  # for a server that is gone to be started again, by whoever does that
+
+# How long a command has to end after its shim was killed, before it is killed as well: srun
+# must find the time to tell the controller that its step is over.
+LAST_WORDS_SECONDS = 8.0
+
+# What ends a program that knows nothing better; where the command cannot be told, the shim.
+_FATAL = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+
+
+class Host(Protocol):
+    """Who receives shims."""
+
+    bridge: AsyncBridge
+    patience: float  # how long a poll is asked again
+
+    def errand(self, hello: wire.Hello) -> Errand:
+        """What it was called for; raises OSError where there is no such thing."""
+
+
+class Guest:
+    """One connection; `serve` it once, in a task."""
+
+    def __init__(
+        self, host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+        self._command: AsyncCommand | None = None
+        self._early: list[int] = []  # signals that came before it ran
+        self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
+
+    async def serve(self) -> None:
+        """Returns when the shim knows how its command ended, or is gone.
+
+        Cancelled, it tells the shim so, and leaves the command to what becomes of the bridge.
+        """
+        frames = self._incoming()
+        try:
+            hello = await asyncio.wait_for(_hello(frames), HELLO_SECONDS)
+        except (asyncio.TimeoutError, ValueError):
+            return  # no shim of ours
+        work = asyncio.ensure_future(self._work(hello))
+        listening = asyncio.ensure_future(self._listen(frames))
+        try:
+            await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._give_up(listening.result())
+        except asyncio.CancelledError:
+            self._fault(wire.BRIDGE_FAULT, "The bridge was closed")
+            raise
+        finally:
+            await _end(work, listening)
+
+    # --- from the shim
+
+    async def _incoming(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        frames = wire.Frames()
+        with suppress(ConnectionError):
+            while data := await self._reader.read(PIECE):
+                for one in frames.feed(data):
+                    yield one
+
+    async def _listen(self, frames: AsyncIterator[tuple[bytes, bytes]]) -> int:
+        """Returns when the shim is gone, with 0, or is to end by a signal, with that."""
+        with suppress(ValueError):  # who breaks the protocol is as good as gone
+            async for kind, payload in frames:
+                if kind == wire.INPUT and not await self._take(payload):
+                    break
+                if kind == wire.SIGNAL:
+                    number = int(payload)
+                    if number in _FATAL and not self._can_tell:
+                        return number
+                    await self._tell(number)
+        return 0
+
+    @property
+    def _can_tell(self) -> bool:
+        return self._command is not None and self._host.bridge.is_linked
+
+    async def _tell(self, number: int) -> None:
+        if self._command is None:
+            self._early.append(number)
+        else:
+            await self._command.send_signal(number)
+
+    async def _take(self, data: bytes) -> bool:
+        """Hands input on; False where the shim was killed while nobody took it."""
+        while True:
+            try:
+                await asyncio.wait_for(self._input.put(data), HANG_UP_SECONDS)
+            except asyncio.TimeoutError:
+                if self._has_hung_up():
+                    return False
+            else:
+                return True
+
+    def _has_hung_up(self) -> bool:
+        """Unlike the end of what it sends, this shows while there is something unread."""
+        look = select.poll()
+        look.register(self._writer.get_extra_info("socket").fileno(), 0)
+        return bool(look.poll(0))
+
+    def _give_up(self, number: int) -> None:
+        """The shim was killed, or ends by a signal that its command cannot be told of now."""
+        if self._command is not None:
+            self._command.abandon(number or signal.SIGTERM, LAST_WORDS_SECONDS)
+        if number:
+            self._say(wire.exit_frame(-number))
+
+    # --- to the shim
+
+    def _say(self, frame: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(frame)
+
+    def _fault(self, status: int, text: str) -> None:
+        self._say(wire.fault_frame(status, text))
+
+    async def _hand_on(self, kind: bytes, data: bytes) -> None:
+        for start in range(0, len(data), wire.PAYLOAD_LIMIT):
+            self._say(wire.frame(kind, data[start : start + wire.PAYLOAD_LIMIT]))
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            await asyncio.get_running_loop().create_future()  # who listens finds out
+
+    # --- the command
+
+    async def _work(self, hello: wire.Hello) -> None:
+        name = hello.command
+        try:
+            self._say(wire.exit_frame(await self._outcome(self._host.errand(hello))))
+        except FileNotFoundError:
+            self._fault(wire.NOT_FOUND, f"{name}: not found on {self._host.bridge.host}")
+        except OSError as refused:
+            what = f"{name}: {refused.strerror or refused} on {self._host.bridge.host}"
+            self._fault(wire.NOT_EXECUTABLE, what)
+        except (CommandServerError, ValueError) as fault:
+            self._fault(wire.BRIDGE_FAULT, f"{name}: {fault}")
+
+    async def _outcome(self, errand: Errand) -> int:
+        """Its exit status.  A poll whose answer was lost is asked again, and nothing else."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            try:
+                return await self._once(errand)
+            except CommandServerError as fault:
+                waited = loop.time() - began
+                if waited >= self._patience_with(fault, errand):
+                    raise
+        raise AssertionError  # pauses have no end
+
+    def _patience_with(self, fault: CommandServerError, errand: Errand) -> float:
+        """Seconds for which it may be asked again; what was never sent may be, whatever it is."""
+        if isinstance(fault, NoServer):
+            return min(self._host.patience, RESTART_SECONDS)
+        if isinstance(fault, (CommandLost, LoginFailed)) and is_poll(errand.argv):
+            return self._host.patience
+        return 0.0
+
+    async def _once(self, errand: Errand) -> int:
+        command = await self._start(errand)
+        self._command = command
+        for number in self._early:
+            await command.send_signal(number)
+        held = _Held() if is_poll(errand.argv) else None
+        flows = [
+            self._pump(command.stdout, wire.OUTPUT, held),
+            self._pump(command.stderr, wire.ERRORS, held),
+        ]
+        feeding = asyncio.ensure_future(self._feed(command.stdin))
+        try:
+            await _all(*flows)
+            returncode = await command.wait()
+            for kind, data in held.let_go() if held else ():
+                await self._hand_on(kind, data)
+            return returncode
+        finally:
+            await _end(feeding)
+
+    async def _start(self, errand: Errand) -> AsyncCommand:
+        bridge = self._host.bridge.on_behalf_of(errand.caller)
+        stdin = subprocess.PIPE if errand.wants_input else subprocess.DEVNULL
+        cwd: str | None = errand.directory or None
+        while True:
+            try:
+                return await bridge.popen(errand.argv, stdin=stdin, cwd=cwd, env=errand.environment)
+            except OSError as refused:
+                # A directory that only this host has: as after a login, at home.
+                if cwd is None or refused.filename != cwd or refused.errno not in _NO_DIRECTORY:
+                    raise
+                cwd = None
+
+    async def _pump(self, stream: OutputReader | None, kind: bytes, held: _Held | None) -> None:
+        assert stream is not None
+        while data := await stream.read(PIECE):
+            if held is None or not held.take(kind, data):
+                await self._hand_on(kind, data)
+
+    async def _feed(self, stdin: InputWriter | None) -> None:
+        if stdin is None:
+            return
+        self._say(wire.frame(wire.READ))
+        with suppress(BrokenPipeError, CommandServerError):  # its end says what became of it
+            while data := await self._input.get():
+                await stdin.write(data)
+            stdin.close()
+            return
+        while await self._input.get():
+            pass  # it reads no more; the shim need not know
+
+
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+
+
+class _Held:
+    """A poll's answer, kept until it is whole, or too long to be kept."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[bytes, bytes]] = []
+
+    def take(self, kind: bytes, data: bytes) -> bool:
+        self._pieces.append((kind, data))
+        return True
+
+    def let_go(self) -> list[tuple[bytes, bytes]]:
+        return self._pieces
+
+
+async def _hello(frames: AsyncIterator[tuple[bytes, bytes]]) -> wire.Hello:
+    """Raises ValueError where anything else comes, or nothing."""
+    async for kind, payload in frames:
+        if kind == wire.HELLO:
+            return wire.parse_hello(payload)
+        break
+    raise ValueError("no hello")
+
+
+async def _all(*flows: Coroutine[Any, Any, None]) -> None:
+    """Waits for all of them; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(flow) for flow in flows]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _end(*tasks)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,127 @@
+"""The unix socket at which shims are received, in the loop of the process that has the bridge.
+
+One task per shim, so that one that is stuck holds up nobody.  Only this user's processes are
+let in: the directory keeps others out, and the peer's uid is looked at as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import weakref
+from collections.abc import Callable
+
+from ..client.bridge import AsyncBridge
+from .errand import Errand, errand
+from .guest import Guest
+from .survey import Survey
+from .wire import Hello
+
+__all__ = ["Reception"]
+
+BACKLOG = 1024  # shims that come at once; the system may allow fewer
+FAREWELL_SECONDS = 2.0  # for shims to be told that nobody answers any more
+
+_open: weakref.WeakSet[Reception] = weakref.WeakSet()
+
+
+class Reception:
+    """Where shims are served over one bridge; `open` and `close` it in the bridge's loop."""
+
+    def __init__(
+        self,
+        bridge: AsyncBridge,
+        survey: Survey,
+        directory: str,
+        *,
+        keep_env: tuple[str, ...],
+        patience: float,
+        is_ours: Callable[[str], bool],
+    ) -> None:
+        self.bridge = bridge
+        self.patience = patience
+        self.path = os.path.join(directory, "s")
+        self._survey = survey
+        self._directory = directory
+        self._keep_env = keep_env
+        self._is_ours = is_ours
+        self._listener: socket.socket | None = None
+        self._server: asyncio.AbstractServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
+
+    async def open(self) -> None:
+        """Listens from now on; raises OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(self.path)
+            os.chmod(self.path, 0o600)
+            server = await asyncio.start_unix_server(self._receive, sock=listener, backlog=BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        self._listener, self._server = listener, server
+        _open.add(self)
+
+    async def close(self) -> None:
+        """Lets nobody in any more, tells those that wait, and leaves nothing behind."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FAREWELL_SECONDS)
+        _open.discard(self)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def errand(self, hello: Hello) -> Errand:
+        """What a shim was called for; raises FileNotFoundError."""
+        return errand(hello, self._survey, keep_env=self._keep_env, is_ours=self._is_ours)
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if _is_own(writer.get_extra_info("socket")):
+                await Guest(self, reader, writer).serve()
+        except asyncio.CancelledError:
+            pass  # we are closing
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    def abandon(self) -> None:
+        """In a forked child: lets go of what would keep shims waiting for the parent's answer."""
+        sockets = [writer.get_extra_info("socket") for writer in self._writers]
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for one in (self._listener, *sockets):
+            if one is not None and one.fileno() >= 0:
+                # Not closed: the objects here would close the number once more, whosesoever it is.
+                os.dup2(nothing, one.fileno(), inheritable=False)
+        os.close(nothing)
+
+
+def _is_own(client: socket.socket) -> bool:
+    """Whether the peer runs as we do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the directory's mode has to do
+    raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", raw)[1] == os.getuid())
+
+
+def _abandon_all() -> None:
+    for one in list(_open):
+        one.abandon()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
