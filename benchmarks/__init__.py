@@ -4,7 +4,7 @@
     peers       the ways to run `true`: the bridge's rungs, ssh, paramiko, execnet, mitogen
     rounds      turns in shuffled order, round after round
     figures     medians, quartiles, and ratios within a round
-    trips  crowd  cold  imports    the chapters
+    trips  crowd  cold  imports  shims    the chapters
     newcomer    a fresh interpreter that connects; what `cold` starts
     far         what runs on the far side for mitogen and execnet
     budget      what was promised, and whether it holds

@@ -23,6 +23,7 @@ from .head import open_head
 from .imports import measure_imports
 from .machine import describe_load, describe_machine
 from .report import Run, render, write_between_markers
+from .shims import measure_shims
 from .trips import measure_trips
 
 __all__ = ["main"]
@@ -32,8 +33,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
 
 # Rounds of each chapter, and commands of the crowd.
-WHOLE = {"trips": 150, "crowd": 7, "commands": 1000, "cold": 12, "imports": 15}
-QUICK = {"trips": 10, "crowd": 2, "commands": 100, "cold": 2, "imports": 3}
+WHOLE = {"trips": 150, "crowd": 7, "commands": 1000, "cold": 12, "imports": 15, "shims": 60}
+QUICK = {"trips": 10, "crowd": 2, "commands": 100, "cold": 2, "imports": 3, "shims": 3}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
             "crowd": crowd,
             "cold": measure_cold(head, counts["cold"], chance),
             "imports": measure_imports(counts["imports"], chance),
+            "shims": measure_shims(counts["shims"], chance),
         }
     return Run(
         when.strftime("%Y-%m-%d %H:%M UTC"),

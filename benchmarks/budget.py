@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import cold, crowd, trips
+from . import cold, crowd, shims, trips
 from .figures import Spread, ratio
 from .peers import Here
 from .rounds import Contest
@@ -71,6 +71,13 @@ BUDGET = (
     _start("the same with interpreter and imports", cold.DIRECT, cold.WHOLE, 0.2),
     _crowd("direct"),
     _crowd("tunnel"),
+    Promise(
+        "a shim, to `python -I -S -c pass`",
+        "shims",
+        (shims.SHIM, shims.SECONDS),
+        (shims.BARE, shims.SECONDS),
+        1.5,
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cold, crowd, trips
+from . import cold, crowd, shims, trips
 from .budget import Verdict, judge
 from .figures import Spread, ratio, spread
 from .peers import Here
@@ -62,6 +62,14 @@ CHAPTERS = (
         ("python -c pass", "seconds"),
         "seconds",
         "`-c pass`",
+    ),
+    Chapter(
+        "shims",
+        "Shims",
+        {shims.SECONDS: "whole"},
+        (shims.BARE, shims.SECONDS),
+        shims.SECONDS,
+        "`-I -S -c pass`",
     ),
 )
 

@@ -20,7 +20,7 @@ from benchmarks.rounds import Contest, Parts, hold
 ROOT = Path(__file__).parent.parent
 
 # Less says as much of whether it works.
-FEW = ["--trips=2", "--crowd=1", "--commands=20", "--cold=1", "--imports=1"]
+FEW = ["--trips=2", "--crowd=1", "--commands=20", "--cold=1", "--imports=1", "--shims=1"]
 SECONDS = 120.0
 
 PEERS = {"execnet", "mitogen", "import execnet", "import mitogen.master"}
@@ -39,6 +39,7 @@ ROWS = {
         *("python -I -S -c pass", "python -c pass", "import smartsim_bridge"),
         *("init_command_server", "import zmq", "import paramiko", "import execnet"),
     ],
+    "Shims": ["true", "python -I -S -c pass", "a shim, answered at once"],
 }
 
 
@@ -125,7 +126,7 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 
 
 def test_a_promise_about_a_missing_peer_is_neither_kept_nor_broken() -> None:
-    nothing = {key: Contest() for key in ("trips", "crowd", "cold", "imports")}
+    nothing = {key: Contest() for key in ("trips", "crowd", "cold", "imports", "shims")}
 
     assert {verdict.kept for verdict in judge(nothing, {})} == {None}
     assert Verdict("x", Spread(1, 2, 3, 3), 2.0).kept is True
