@@ -108,7 +108,12 @@ LIMITS = (
         "",
         "and answers that may be joined; then the oldest no more",
     ),
-    ("server.polls", "MAX_POLL_CACHE", "s", "that an answer may be old, where the server is told"),
+    (
+        "protocol.polls",
+        "MAX_POLL_CACHE",
+        "s",
+        "that an answer may be old, where the server is told",
+    ),
     ("server.backlog", "MAX_RUNNING", "commands", "at once, unless `--max-commands` says else"),
     ("server.backlog", "MAX_WAITING", "commands", "in the queue; one more is refused"),
     ("server.backlog", "MAX_RATE", "1/s", "commands started; see `--max-rate`"),

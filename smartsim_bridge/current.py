@@ -42,6 +42,7 @@ def init_command_server(
     python: str | None = None,
     prelude: str | None = None,
     provision: bool | None = None,
+    poll_cache: float | None = None,
     shims: bool | None = None,
     keep_env: Iterable[str] | None = None,
     timeout: float | None = None,
@@ -62,6 +63,8 @@ def init_command_server(
     python      the head's interpreter (3.9 or newer); None: search for one
     prelude     shell lines to run first on the head: "module load python"
     provision   where the head's Python has no pyzmq, put one beside the server
+    poll_cache  seconds that a server which this call starts may answer squeue and the like
+                from what an equal one said, if nothing was run since; default 0, never
     shims       put stand-ins for the head's scheduler commands first on this process's PATH,
                 until the bridge is closed: subprocess.run(["squeue"]) runs on the head
     keep_env    variables of this process, names or patterns, that go along with every
@@ -92,6 +95,7 @@ def init_command_server(
         python=python,
         prelude=prelude,
         provision=provision,
+        poll_cache=poll_cache,
         shims=shims,
         keep_env=keep_env,
         timeout=timeout,

@@ -22,6 +22,7 @@ import platformdirs
 
 from .errors import InvalidSettings
 from .protocol.beacon import state_directory
+from .protocol.polls import MAX_POLL_CACHE
 from .stages import StageListener
 
 with contextlib.suppress(ImportError):  # only on Unix
@@ -58,6 +59,7 @@ class Settings:
     python     the head's interpreter; None: search for one
     prelude    shell lines to run first on the head ("module load python")
     provision  put pyzmq beside the server where the head's Python has none
+    poll_cache  seconds that the server which autostart starts may answer polls from; 0: never
     shims      stand-ins for the scheduler's commands on this process's PATH
     keep_env   variables of an enclosing job that commands may see all the same
     timeout    for the whole connect; answering a prompt does not count
@@ -82,6 +84,7 @@ class Settings:
     python: str | None = None
     prelude: str | None = None
     provision: bool = False
+    poll_cache: float = 0.0
     shims: bool = True
     keep_env: tuple[str, ...] = ()
     timeout: float = 30.0
@@ -243,6 +246,13 @@ def _patience(value: Any) -> float:
     return number
 
 
+def _age(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= MAX_POLL_CACHE:  # this way round for NaN
+        raise ValueError(f"must be a number of seconds, 0 to {MAX_POLL_CACHE:g}")
+    return number
+
+
 def _names(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     return tuple(_text(name).strip() for name in names)
@@ -280,6 +290,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "python": _some_text,
     "prelude": _text,
     "provision": _truth,
+    "poll_cache": _age,
     "shims": _truth,
     "keep_env": _names,
     "timeout": _seconds,

@@ -48,6 +48,8 @@ def _arguments(step: Launch, nonce: str) -> list[str]:
         arguments += ["--instead-of", step.instead_of]
     if step.site:  # not through PYTHONPATH, which every command would inherit
         arguments += ["--site", step.site]
+    if step.poll_cache:
+        arguments += ["--poll-cache", f"{step.poll_cache:g}"]
     return [*arguments, "--port", str(step.port), "--state-dir", step.state_dir]
 
 

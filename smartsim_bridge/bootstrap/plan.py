@@ -52,6 +52,7 @@ class Wish:
     names: tuple[str, ...] = ()  # of the target; none: it can be no other host than this one
     sought: tuple[str, int] | None = None  # host and pid of the server that a session is with
     alone: bool = False  # no other head can be reached from this one
+    poll_cache: float = 0.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Launch:
     known_as: tuple[str, ...] = ()  # further names of this host
     apart_from: tuple[str, ...] = ()  # heads that would have had one, but were out of reach
     site: str = ""
+    poll_cache: float = 0.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def _start(facts: Facts, wish: Wish, python: PythonFound) -> Start:
         known_as=alias_names(wish.names, facts.host),
         apart_from=out_of_reach(facts, wish.names) if wish.alone else (),
         site=python.site,
+        poll_cache=wish.poll_cache,
     )
     provide = Provide(python, places) if wish.provision and not python.zmq else None
     # What lies there is known by name and size only.  A launch shows whether it is whole; what

@@ -29,6 +29,10 @@ _CONNECTING = (
     ("--python", {"metavar": "PATH", "help": "the head's interpreter, 3.9 or newer"}),
     ("--prelude", {"metavar": "LINES", "help": 'shell lines first: "module load python"'}),
     ("--provision", {"action": "store_const", "const": True, "help": "bring pyzmq along"}),
+    (
+        "--poll-cache",
+        {"type": float, "metavar": "SECONDS", "help": "of a server that this starts"},
+    ),
     ("--timeout", {"type": float, "metavar": "SECONDS", "help": "for the whole connect"}),
 )
 

@@ -348,6 +348,7 @@ class _Climber:
                 state_dir=settings.state_dir or None,
                 port=settings.port,
                 provision=provision(settings),
+                poll_cache=settings.poll_cache,
                 sought=self._sought,
                 alone=alone,
                 deadline=self._deadline,

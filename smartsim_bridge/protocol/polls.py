@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .environment import command_environment
 from .messages import NULL, Start
 
-__all__ = ["POLLS", "Key", "is_poll", "key_of"]
+__all__ = ["MAX_POLL_CACHE", "POLLS", "Key", "is_poll", "key_of"]
+
+MAX_POLL_CACHE = 60.0  # seconds; who waits for a job asks no less often
 
 
 class _Rule(NamedTuple):
@@ -79,14 +80,14 @@ def is_poll(argv: Sequence[str], shell: bool = False) -> bool:
     return not any(_is_never(word, rule) for word in words)
 
 
-def key_of(request: Start, directory: str) -> Key | None:
+def key_of(request: Start, directory: str, env: Mapping[str, str]) -> Key | None:
     """What must be equal for one run to answer two requests; None where it may not.
 
-    `directory` is where it runs.  A poll with an stdin is a program of that name that reads.
+    It runs in `directory`, with `env` beside the server's own environment.  A poll with an
+    stdin is a program of that name that reads.
     """
     if request.stdin != NULL or not is_poll(request.argv, request.shell):
         return None
-    env = command_environment(request.argv[0], {}, request.env, request.keep_env)
     matters = frozenset(item for item in env.items() if not _is_immaterial(item[0]))
     return request.argv, directory, matters, request.stdout, request.stderr
 

@@ -389,7 +389,6 @@ class Command:
     def _spawn(self, argv: list[str], request: Start) -> Process | Seat:
         shared = self._surroundings
         asked = command_environment(argv[0], {}, request.env, request.keep_env)
-        environment = {**shared.environment, **encoded(asked)}
         cwd = os.path.join(shared.directory, request.cwd) if request.cwd else shared.directory
 
         def start(owner: Owner) -> Process:
@@ -399,14 +398,14 @@ class Command:
                 shared.watch,
                 program=self._program,
                 cwd=cwd,
-                environment=environment,
+                environment={**shared.environment, **encoded(asked)},
                 stdin=request.stdin,
                 stdout=request.stdout,
                 stderr=request.stderr,
                 descriptor_limit=shared.descriptor_limit,
             )
 
-        key = key_of(request, cwd) if self._is_poll else None
+        key = key_of(request, cwd, asked) if self._is_poll else None
         return start(self) if key is None else shared.polls.seat(key, self, self.owner, start)
 
     def _has_started(self, pid: int) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..protocol.polls import MAX_POLL_CACHE
 from .allowance import is_program_name
 from .backlog import MAX_RATE, MAX_RUNNING
 from .manners import DEFAULT_NICE, MOST_NICE
 from .places import STATE_VARIABLE
-from .polls import MAX_POLL_CACHE
 
 __all__ = ["ServerOptions", "add_serve_options", "options_of"]
 

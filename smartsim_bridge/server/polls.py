@@ -19,9 +19,7 @@ from .exits import ExitWatch
 from .processes import Owner, Process
 from .runs import Guest, Run, Seat
 
-__all__ = ["MAX_POLL_CACHE", "Polls"]
-
-MAX_POLL_CACHE = 60.0  # seconds; who waits for a job asks no less often
+__all__ = ["Polls"]
 
 MAX_OPEN = 64  # runs and answers to join, of up to two MiB each
 MAX_LEARNT = 1024  # sessions remembered; an administrator's host has a dozen

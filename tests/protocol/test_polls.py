@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smartsim_bridge.protocol.environment import command_environment
 from smartsim_bridge.protocol.messages import NULL, PIPE, TO_STDOUT, Start
-from smartsim_bridge.protocol.polls import POLLS, is_poll, key_of
+from smartsim_bridge.protocol.polls import POLLS, Key, is_poll, key_of
 
 SQUEUE = Start("1", ("squeue", "-h"), stdin=NULL)
+
+
+def key(request: Start, directory: str) -> Key | None:
+    """As the server asks for it."""
+    program = request.argv[0] if request.argv else ""
+    env = command_environment(program, {}, request.env, request.keep_env)
+    return key_of(request, directory, env)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,7 @@ def test_iterating_is_seen_wherever_it_stands(
     ],
 )
 def test_what_makes_no_difference_to_the_answer_is_not_in_the_key(other: Start) -> None:
-    assert key_of(SQUEUE, "/home/alice") == key_of(other, "/home/alice") is not None
+    assert key(SQUEUE, "/home/alice") == key(other, "/home/alice") is not None
 
 
 @pytest.mark.parametrize(
@@ -120,11 +128,11 @@ def test_what_makes_no_difference_to_the_answer_is_not_in_the_key(other: Start) 
     ],
 )
 def test_what_may_make_a_difference_is(other: Start) -> None:
-    assert key_of(SQUEUE, "/") != key_of(other, "/") is not None
+    assert key(SQUEUE, "/") != key(other, "/") is not None
 
 
 def test_another_directory_is_another_question() -> None:
-    assert key_of(SQUEUE, "/home/alice") != key_of(SQUEUE, "/home/alice/run")
+    assert key(SQUEUE, "/home/alice") != key(SQUEUE, "/home/alice/run")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,7 @@ def test_another_directory_is_another_question() -> None:
     ],
 )
 def test_what_may_not_be_shared_has_no_key(none: Start) -> None:
-    assert key_of(none, "/") is None
+    assert key(none, "/") is None
 
 
 @pytest.mark.parametrize("program", sorted(POLLS))
