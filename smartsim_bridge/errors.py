@@ -47,6 +47,7 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   +-- NoSuchCommand             (LookupError) the server knows no such id
     |   +-- CommandTaken              another client follows it now
     +-- BridgeClosed                  the bridge was closed, or belongs to another process
+    +-- AgentFailed                   installed shims have nobody who serves them
     +-- RequestRefused                the server will not do what was asked
     +-- ShimsUnavailable              the stand-ins for its commands cannot be put on PATH
     +-- ServerStartFailed             the server itself could not start
@@ -61,6 +62,7 @@ from __future__ import annotations
 
 __all__ = [
     "AddressNotOurs",
+    "AgentFailed",
     "AuthenticationFailed",
     "AuthenticationRequired",
     "BootstrapFailed",
@@ -375,6 +377,11 @@ class CommandTaken(CommandGone):
 
 class BridgeClosed(CommandServerError):
     """Call init_command_server() again; after a fork, call it in the child."""
+
+
+class AgentFailed(CommandServerError):
+    """No process of yours serves the installed shims; `smartsim-bridge shims start` at a
+    terminal starts one, `smartsim-bridge shims list` tells where its log is."""
 
 
 class RequestRefused(CommandServerError):

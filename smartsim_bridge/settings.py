@@ -123,6 +123,19 @@ class Settings:
         checked.setdefault("local_user", _user_name() or environ.get("USER") or "")
         return replace(cls(), **checked)
 
+    @staticmethod
+    def spoken(*, environ: Mapping[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+        """What the arguments and the environment say, as plain values to be kept for later.
+
+        `gather` makes the same of them in another directory and another environment.  Raises
+        InvalidSettings.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        _reject_unknown(given, "keyword argument", _PLAIN)
+        environ = os.environ if environ is None else environ
+        merged = {**_from_environment(environ), **given}
+        return {name: _anywhere(name, _checked(name, value)) for name, value in merged.items()}
+
     @property
     def state_directory(self) -> str:
         """Where this user's servers leave their beacons, as far as this host sees them."""
@@ -172,6 +185,12 @@ def _from_file(file: Path, addr: str) -> dict[str, Any]:
         _reject_unknown(_table(table, file), f"entry of {file}", _PLAIN)
         found.update(table)
     return found
+
+
+def _anywhere(name: str, value: Any) -> Any:
+    """A file that is named relative to this directory, so that it is found from elsewhere."""
+    is_file = name in _FILES and not value.startswith("~") and os.path.exists(value)
+    return os.path.abspath(value) if is_file else value
 
 
 def _table(value: Any, file: Path) -> dict[str, Any]:
@@ -298,3 +317,4 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _text,
 }
 _PLAIN = tuple(_CHECKS)
+_FILES = ("identity", "ssh_config", "state_dir")

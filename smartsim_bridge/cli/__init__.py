@@ -5,6 +5,7 @@ error and its advice on stderr; every other one is the command's own.  A face: n
 its own beyond the words on the screen.
 
     shell     a program of this host, with shims on its PATH
+    shims     the same installed for good, and the agent behind them
     way       the options that tell the way to a head, and the bridge they make
     commands  run attach ps           head   start stop status logs doctor
     voice     what is said to the person     statuses  how we end
@@ -21,6 +22,7 @@ from ..errors import CommandServerError
 from .commands import add_attach, add_ps, add_run
 from .head import add_doctor, add_logs, add_start, add_status, add_stop
 from .shell import add_shell
+from .shims import add_shims
 from .statuses import INTERRUPTED, OURS
 from .voice import say
 
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (
-        *(add_start, add_run, add_shell, add_ps, add_attach),
+        *(add_start, add_run, add_shell, add_shims, add_ps, add_attach),
         *(add_status, add_stop, add_logs, add_doctor),
     ):
         add(verbs)

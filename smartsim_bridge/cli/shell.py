@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from .commands import not_started
+from .voice import say
 from .way import add, connect, program
 
 __all__ = ["add_shell"]
@@ -27,7 +28,9 @@ def _shell(options: argparse.Namespace) -> int:
     from ..child import run_child
 
     words = program(options) or [os.environ.get("SHELL") or "/bin/sh"]
-    with connect(options, autostart=not options.no_autostart, shims=True):
+    with connect(options, autostart=not options.no_autostart, shims=True) as bridge:
+        if not bridge.status().shims:
+            say("there are no stand-ins: the head has no scheduler's command on its PATH")
         try:
             return run_child(words)
         except OSError as refused:

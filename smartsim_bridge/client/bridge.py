@@ -293,6 +293,10 @@ class AsyncBridge:
         """
         self._session.on_change = tell
 
+    async def given_up(self) -> CommandServerError:
+        """Returns when no link is sought any more, with the reason; calls may still seek one."""
+        return await self._session.given_up()
+
     async def reconnect(self) -> None:
         """Connects again after the link was lost, asking the user where the login needs him.
 

@@ -105,6 +105,7 @@ class Session:
         self._climbing: asyncio.Task[Any] | None = None
         self._linked: asyncio.Future[None] = self._loop.create_future()
         self._linked.set_result(None)
+        self._given_up = asyncio.Event()  # set as long as there is a fault
         ascent.talk.attend(self)
 
     @property
@@ -171,6 +172,12 @@ class Session:
         if self.fault is not None:
             raise copy.copy(self.fault)
         return self.talk
+
+    async def given_up(self) -> CommandServerError:
+        """Why no link is sought any more, once that is so; the next call may seek one."""
+        while self.fault is None:
+            await self._given_up.wait()
+        return self.fault
 
     async def inquire(self, timeout: float) -> Report:
         """The server about itself; raises LinkLost."""
@@ -272,6 +279,7 @@ class Session:
     def _expect(self) -> None:
         """From now on who waits has something to wait for."""
         self.fault = None
+        self._given_up.clear()
         if self._linked.done():
             self._linked = self._loop.create_future()
 
@@ -330,6 +338,7 @@ class Session:
 
     def _arrive(self, ascent: Ascent) -> None:
         self.ascent, self.fault = ascent, None
+        self._given_up.clear()
         self.reconnects += 1
         self._since = self._loop.time()
         if not self._linked.done():
@@ -344,6 +353,7 @@ class Session:
 
     def _give_up(self, fault: CommandServerError) -> None:
         self.fault = fault
+        self._given_up.set()
         if not self._linked.done():
             self._linked.set_result(None)
         listeners, self._commands = list(self._commands.values()), {}

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from .reception import Reception
 from .search_path import Entry, enter
 from .survey import Survey, question, read_answer
 
-__all__ = ["Shims", "open_shims"]
+__all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
 ASK_SECONDS = 15.0  # for the head to say what it has
 
@@ -53,7 +54,7 @@ class Shims:
             directory,
             keep_env=settings.keep_env,
             patience=settings.reconnect,
-            is_ours=functools.lru_cache(maxsize=1024)(_holds_shims),
+            is_ours=shim_folders(),
         )
         self._bridge.portal.call(reception.open())
         self._reception = reception
@@ -78,7 +79,7 @@ def open_shims(bridge: Bridge, settings: Settings) -> None:
     Where that fails the bridge is as good as it was, so it is only said in the log.
     """
     try:
-        survey = _ask(bridge, settings)
+        survey = ask_head(bridge, settings)
         if survey.programs:
             shims = Shims(bridge, survey)
             shims.open(settings)
@@ -87,7 +88,8 @@ def open_shims(bridge: Bridge, settings: Settings) -> None:
         log.warning("No stand-ins for the head's commands on PATH: %s", fault)
 
 
-def _ask(bridge: Bridge, settings: Settings) -> Survey:
+def ask_head(bridge: Bridge, settings: Settings) -> Survey:
+    """What the head has of what shims stand in for.  Raises CommandServerError or OSError."""
     token, parent = uuid.uuid4().hex, Path(settings.state_directory) / "shims"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = parent / f".token-{token}"
@@ -97,6 +99,11 @@ def _ask(bridge: Bridge, settings: Settings) -> Survey:
         return read_answer(bridge.run(words, timeout=ASK_SECONDS).stdout, token)
     finally:
         file.unlink(missing_ok=True)
+
+
+def shim_folders() -> Callable[[str], bool]:
+    """Tells whether a directory of this host is a folder of shims, and remembers it."""
+    return functools.lru_cache(maxsize=1024)(_holds_shims)
 
 
 def _holds_shims(directory: str) -> bool:

@@ -30,7 +30,10 @@ _open: weakref.WeakSet[Reception] = weakref.WeakSet()
 
 
 class Reception:
-    """Where shims are served over one bridge; `open` and `close` it in the bridge's loop."""
+    """Where shims are served over one bridge; `open` and `close` it in the bridge's loop.
+
+    `on_change` is called there with the number of shims, when one has come or gone.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Reception:
         keep_env: tuple[str, ...],
         patience: float,
         is_ours: Callable[[str], bool],
+        on_change: Callable[[int], object] = lambda number: None,
     ) -> None:
         self.bridge = bridge
         self.patience = patience
@@ -49,6 +53,7 @@ class Reception:
         self._directory = directory
         self._keep_env = keep_env
         self._is_ours = is_ours
+        self._on_change = on_change
         self._listener: socket.socket | None = None
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,6 +91,7 @@ class Reception:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._on_change(len(self._tasks))
         self._writers.add(writer)
         try:
             if _is_own(writer.get_extra_info("socket")):
@@ -94,6 +100,7 @@ class Reception:
             pass  # we are closing
         finally:
             self._tasks.discard(task)
+            self._on_change(len(self._tasks))
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()

@@ -31,6 +31,7 @@ TWINS = [
             "connect",
             "begin",
             "described",
+            "given_up",
             "host",
             "is_linked",
             "on_behalf_of",

@@ -1,0 +1,47 @@
+"""Makes a folder of shims for good: for what the head has, which must be reached for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..client.blocking import Bridge
+from ..errors import AgentFailed
+from ..settings import Settings
+from ..shims.opening import ask_head
+from ..stages import StageListener
+from .installation import Installation
+
+__all__ = ["install"]
+
+
+def install(
+    folder: Path,
+    wishes: Mapping[str, Any],
+    idle: float,
+    *,
+    on_stage: StageListener | None = None,
+) -> Installation:
+    """The shims that are there now; an agent of those that were there before has retired.
+
+    Raises what `init_command_server` raises, AgentFailed where the head has no scheduler, and
+    ShimsUnavailable.
+    """
+    settings = Settings.gather(**{**wishes, "autostart": True}, on_stage=on_stage)
+    with Bridge.from_settings(settings) as bridge:
+        survey = ask_head(bridge, settings)
+        head = bridge.status().server_host
+    if not survey.programs:
+        raise AgentFailed(
+            "The head has no scheduler's command on its PATH",
+            host=head,
+            step="shims",
+            advice='A prelude may bring one: --prelude "module load slurm".',
+        )
+    installation = Installation(folder, dict(wishes), idle)
+    with contextlib.suppress(AgentFailed):  # there were none before
+        Installation.read(folder).place.retire()
+    installation.write(survey.programs)
+    return installation

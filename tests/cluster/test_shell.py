@@ -1,0 +1,130 @@
+"""Unchanged programs under `smartsim-bridge shell`, and shims that are installed for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+from .accounts import ACCOUNTS
+from .cluster import Cluster
+from .host import Host
+from .jobs import wait_for_job
+
+pytestmark = pytest.mark.cluster
+
+PROGRAM = str(Path(sys.executable).with_name("smartsim-bridge"))
+SHIMS = "~/.local/share/smartsim-bridge/shims"
+SECONDS = 60.0
+
+# What anybody might have written before there was this project.
+SCRIPT = """
+import subprocess
+done = subprocess.run(["sbatch", "--parsable", "job.sh"], stdout=subprocess.PIPE, text=True)
+print("job", done.stdout.strip(), done.returncode)
+"""
+JOB = "#!/bin/sh\n#SBATCH --job-name=unchanged\nhostname > job.out\n"
+
+
+def write(host: Host, name: str, text: str) -> None:
+    file = host.path(f"/home/alice/{name}")
+    file.write_text(text, "utf-8")
+
+
+def test_an_unchanged_script_submits_from_a_host_without_slurm(cluster: Cluster) -> None:
+    cluster.without_slurm("compute1")
+    compute1 = cluster.host("compute1")
+    write(compute1, "script.py", SCRIPT)
+    write(compute1, "job.sh", JOB)
+    bare = compute1.run(sys.executable, "script.py", user="alice", check=False)
+    assert "No such file or directory: 'sbatch'" in bare.stderr
+    done = cluster.near("compute1", "alice").cli(
+        *("shell", "--addr", "login1", "--autostart", "--", sys.executable, "script.py")
+    )
+    assert done.returncode == 0, done.stderr
+    word, job, status = done.stdout.split()
+    assert (word, status) == ("job", "0")
+    wait_for_job(cluster, job)
+
+
+@pytest.mark.parametrize("name", ["compute1", "laptop"])
+def test_installed_shims_need_nothing_but_the_path(name: str, cluster: Cluster) -> None:
+    cluster.without_slurm("compute1")
+    near, host = cluster.near(name, "alice"), cluster.host(name)
+    done = near.cli("shims", "install", "--addr", "login1")
+    assert done.returncode == 0, done.stderr
+    assert " sbatch " in done.stdout
+    write(host, "job.sh", JOB)
+    first = host.run("sh", "-c", f"{SHIMS}/sbatch --parsable job.sh", user="alice")
+    wait_for_job(cluster, first.stdout.strip())
+    began = time.monotonic()
+    queue = host.run("sh", "-c", f"{SHIMS}/squeue -h -o %A", user="alice")
+    assert queue.returncode == 0
+    assert time.monotonic() - began < 5.0  # by the agent, and no second login
+    assert "linked to login1" in near.cli("shims", "list").stdout
+    assert near.cli("shims", "remove").returncode == 0
+
+
+def test_on_the_head_itself_they_are_the_real_commands(cluster: Cluster) -> None:
+    near, login1 = cluster.near("compute1", "alice"), cluster.host("login1")
+    assert near.cli("shims", "install", "--addr", "login1").returncode == 0
+    done = login1.run("sh", "-c", f"PATH={SHIMS}:$PATH squeue -h", user="alice")
+    assert done.returncode == 0
+    assert "none on this host" in cluster.near("login1", "alice").cli("shims", "list").stdout
+
+
+def test_an_agent_outlives_its_link(cluster: Cluster) -> None:
+    near, laptop = cluster.near("laptop", "alice"), cluster.host("laptop")
+    assert near.cli("shims", "install", "--addr", "login1").returncode == 0
+    laptop.run("sh", "-c", f"{SHIMS}/squeue", user="alice")
+    before = near.cli("shims", "list").stdout
+    cluster.host("login1").run("pkill", "-KILL", "-u", "alice", "sshd")  # in that host
+    assert laptop.run("sh", "-c", f"{SHIMS}/squeue -h", user="alice").returncode == 0
+    wait_until(lambda: near.cli("shims", "list").stdout == before, SECONDS)
+
+
+def test_after_the_server_was_stopped_the_next_shim_has_one_started(cluster: Cluster) -> None:
+    near, laptop = cluster.near("laptop", "alice"), cluster.host("laptop")
+    assert near.cli("shims", "install", "--addr", "login1").returncode == 0
+    laptop.run("sh", "-c", f"{SHIMS}/squeue", user="alice")
+    assert near.cli("stop", "--addr", "login1").returncode == 0
+    wait_until(lambda: "none on this host" in near.cli("shims", "list").stdout, SECONDS)
+    assert laptop.run("sh", "-c", f"{SHIMS}/squeue -h", user="alice").returncode == 0
+
+
+def test_the_agent_asks_at_the_terminal_of_the_shim_that_starts_it(cluster: Cluster) -> None:
+    laptop = cluster.host("laptop")
+    at_terminal(laptop, f"{PROGRAM} shims install --addr login1")
+    began = time.monotonic()
+    alone = laptop.run("sh", "-c", f"setsid {SHIMS}/squeue", user="kim", check=False)
+    assert time.monotonic() - began < 15.0
+    assert alone.returncode == 255
+    assert "smartsim-bridge shims start" in alone.stderr
+    assert "JOBID" in at_terminal(laptop, f"{SHIMS}/squeue")
+    later = laptop.run("sh", "-c", f"setsid -w {SHIMS}/squeue", user="kim")  # asks nobody
+    assert "JOBID" in later.stdout
+
+
+def at_terminal(host: Host, line: str) -> str:
+    """Runs it for kim, who types his password when he is asked; what the screen shows."""
+    with host.popen(
+        *("script", "-qefc", f"sh -c '{line}'", "/dev/null"), user="kim", stdin=subprocess.PIPE
+    ) as typing:
+        assert typing.stdin is not None
+        assert typing.stdout is not None
+        shown = ""
+        while "assword:" not in shown:
+            more = typing.stdout.read(1)
+            assert more, shown
+            shown += more
+        typing.stdin.write(ACCOUNTS["kim"].password + "\n")
+        typing.stdin.flush()
+        rest = typing.stdout.read()
+        assert typing.wait(SECONDS) == 0, shown + rest
+    assert ACCOUNTS["kim"].password not in shown + rest
+    return rest
