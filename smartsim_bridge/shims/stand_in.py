@@ -38,6 +38,10 @@ ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 # That many of them, while nothing comes from the head, and the shim goes by itself.
 PATIENCE = 3
 
+# A command that is told to end may be dead while its output is stuck here: so much more is
+# read, to hear of it.  The head sends 1 MiB ahead on each stream.
+AHEAD = 8 * 1024 * 1024
+
 # A reception that has no room for one more caller has it soon, or hangs.
 CONNECT_SECONDS = 60.0
 FLUSH_SECONDS = 1.0  # for a last word before the shim is stopped, or ends
@@ -66,7 +70,10 @@ def main(words: "list[str]") -> None:
         fail(command, "the bridge has ended")
     except OSError as fault:
         fail(command, f"cannot reach the bridge at {path!r}: {fault}")
-    Relay(connection, command).run(_hello(_bytes(command), _bytes(folder), arguments))
+    try:
+        Relay(connection, command).run(_hello(_bytes(command), _bytes(folder), arguments))
+    except Exception as fault:  # noqa: BLE001 - a traceback's status 1 would pass for the command's
+        fail(command, f"{type(fault).__name__}: {fault}")
 
 
 def fail(command: str, text: str) -> None:
@@ -87,6 +94,7 @@ class Relay:
         self._can_send = True
         self._reads = False
         self._unanswered = 0
+        self._was_told_to_end = False
 
     def run(self, hello: bytes) -> None:
         """Until the command's end, or the connection's."""
@@ -112,7 +120,7 @@ class Relay:
         wanted = select.POLLOUT if self._out else 0
         if self._rest:
             poll.register(self._rest[0], select.POLLOUT)
-        else:
+        if self._may_receive():
             wanted |= select.POLLIN
         if wanted:
             poll.register(self._connection.fileno(), wanted)
@@ -129,8 +137,11 @@ class Relay:
     def _exchange(self, events: int) -> None:
         if self._out:
             self._flush()
-        if not self._rest and events & ~select.POLLOUT:
+        if events & ~select.POLLOUT and self._may_receive():
             self._receive()
+
+    def _may_receive(self) -> bool:
+        return not self._rest or (self._was_told_to_end and len(self._in) < AHEAD)
 
     def _flush(self) -> None:
         try:
@@ -152,6 +163,18 @@ class Relay:
             fail(self._command, "the bridge has ended before the command did")
         self._unanswered = 0
         self._in += data
+        if self._rest:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Ends as a command that was killed, which leaves unwritten what nobody took."""
+        at = 0
+        while len(self._in) >= at + 5:
+            end = at + 5 + int.from_bytes(self._in[at + 1 : at + 5], "big")
+            payload = self._in[at + 5 : end]
+            if self._in[at : at + 1] == b"X" and len(self._in) >= end and payload[:1] == b"-":
+                _end_as(int(payload))
+            at = end
 
     def _take_frame(self) -> bool:
         if len(self._in) < 5:
@@ -208,11 +231,18 @@ class Relay:
             self._send(b"S", b"%d" % LINUX[number])
             if number in ENDING:
                 self._unanswered += 1
+                self._was_told_to_end = True
             if self._unanswered >= PATIENCE:
                 _end_by(number)
             if number == _signal.SIGTSTP:
-                self._flush_for_a_moment()
-                posix.kill(posix.getpid(), _signal.SIGSTOP)
+                self._stop()
+
+    def _stop(self) -> None:
+        """By the signal itself, which stops nothing where nobody could go on with it."""
+        self._flush_for_a_moment()
+        _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
+        posix.kill(posix.getpid(), _signal.SIGTSTP)
+        _signal.signal(_signal.SIGTSTP, _leave_to_the_bell)
 
     def _flush_for_a_moment(self) -> None:
         end = monotonic() + FLUSH_SECONDS

@@ -16,8 +16,10 @@ import pytest
 
 from smartsim_bridge.shims import stand_in, wire
 from smartsim_bridge.shims.folder import fill_folder
+from tests.bootstrap.samples import modern_pythons
 from tests.support.shim_reception import Reception, read
 from tests.support.users import User
+from tests.support.waiting import wait_until
 
 MB = 1024 * 1024
 SECONDS = 20.0
@@ -209,6 +211,50 @@ def test_last_words_are_heard_though_input_finds_nobody(reception: Reception) ->
     os.kill(process.pid, signal.SIGCONT)
 
     assert process.wait(SECONDS) == 5
+
+
+def test_a_reception_with_a_queue_before_it_is_waited_for(reception: Reception) -> None:
+    reception.listener.listen(0)
+    processes = [reception.start(reception.folder / "squeue") for _ in range(6)]
+    wait_until(lambda: all(is_asleep(one.pid) for one in processes))
+    for _ in processes:
+        reception.accept().end(0)
+
+    assert [one.wait(SECONDS) for one in processes] == [0] * 6
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether the interpreter runs there, and waits."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    is_python = b"stand_in" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return is_python and fields[0] == "S"
+
+
+@pytest.mark.parametrize("payload", [b"", b"seven", b"-"])
+def test_no_fault_of_its_own_passes_for_the_commands(reception: Reception, payload: bytes) -> None:
+    process, caller = reception.call(reception.folder / "sbatch")
+    caller.send(wire.EXIT, payload)
+
+    assert process.wait(SECONDS) == 255
+    assert read(process.stderr).startswith(b"sbatch: ")
+
+
+@pytest.mark.parametrize("python", modern_pythons())
+def test_every_python_runs_it(tmp_path: Path, python: str) -> None:
+    elsewhere = Reception(tmp_path, python)
+    try:
+        process, caller = elsewhere.call(elsewhere.folder / "sbatch", b"\xff")
+        assert caller.hello.arguments == (b"\xff",)
+        caller.send(wire.READ)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert caller.receive() == (wire.INPUT, b"")
+        caller.send(wire.ERRORS, b"said")
+        caller.end(-15)
+        assert read(process.stderr) == b"said"
+        assert process.wait(SECONDS) == -15
+    finally:
+        elsewhere.close()
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -420,6 +466,34 @@ def test_output_that_nobody_reads_stops_neither_signals_nor_input(reception: Rec
     assert process.wait(SECONDS) == 0
 
 
+def test_a_command_that_was_killed_ends_though_nobody_takes_its_output(
+    reception: Reception,
+) -> None:
+    """`process.terminate(); process.wait()` with a full pipe."""
+    process, caller = reception.call(reception.folder / "srun")
+    caller.send(wire.OUTPUT, bytes(MB))
+    assert process.stdout is not None
+    assert select.select([process.stdout.fileno()], [], [], SECONDS)[0]
+    process.send_signal(signal.SIGTERM)
+    assert caller.receive() == (wire.SIGNAL, b"15")
+    caller.connection.sendall(2 * wire.frame(wire.OUTPUT, bytes(MB)) + wire.exit_frame(-15))
+
+    assert process.wait(SECONDS) == -signal.SIGTERM
+
+
+def test_a_command_that_ended_by_itself_loses_no_output(reception: Reception) -> None:
+    process, caller = reception.call(reception.folder / "srun")
+    caller.send(wire.OUTPUT, bytes(MB))
+    assert process.stdout is not None
+    assert select.select([process.stdout.fileno()], [], [], SECONDS)[0]
+    process.send_signal(signal.SIGINT)
+    assert caller.receive() == (wire.SIGNAL, b"2")
+    caller.connection.sendall(2 * wire.frame(wire.OUTPUT, bytes(MB)) + wire.exit_frame(3))
+
+    assert len(process.communicate(timeout=SECONDS)[0]) == 3 * MB
+    assert process.returncode == 3
+
+
 def test_a_reader_who_leaves_ends_the_command(reception: Reception) -> None:
     process, caller = reception.call(reception.folder / "squeue")
     assert process.stdout is not None
@@ -486,7 +560,7 @@ def test_who_insists_while_the_head_is_silent_gets_away(reception: Reception) ->
 
 
 def test_a_stopped_shim_goes_on_where_it_was(reception: Reception) -> None:
-    process, caller = reception.call(reception.folder / "srun")
+    process, caller = reception.call(reception.folder / "srun", preexec_fn=os.setpgrp)
     caller.send(wire.OUTPUT, b"a")
     assert process.stdout is not None
     assert process.stdout.read(1) == b"a"

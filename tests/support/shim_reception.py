@@ -66,8 +66,8 @@ class Caller:
 class Reception:
     """A socket where shims call, and the folder that they lie in."""
 
-    def __init__(self, directory: Path) -> None:
-        self.folder = make_folder(directory / "the state's", COMMANDS, sys.executable)
+    def __init__(self, directory: Path, python: str = sys.executable) -> None:
+        self.folder = make_folder(directory / "the state's", COMMANDS, python)
         self.path = directory / "socket"
         self._stack = ExitStack()
         self.listener = self._stack.enter_context(socket.socket(socket.AF_UNIX))
