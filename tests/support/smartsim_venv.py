@@ -22,7 +22,7 @@ __all__ = ["SmartSimVenv", "smartsim_venv"]
 
 CLONE = Path(__file__).resolve().parents[2]
 DIRECTORY = CLONE / ".venv-smartsim"
-WANTED = ["smartsim==0.8.0", "ipykernel>=6.29"]
+WANTED = ["smartsim==0.8.0", "ipykernel>=6.29", "nbclient>=0.10"]
 MAKE_SECONDS = 240.0
 
 # SmartSim tells redis to load RedisAI, which Debian does not have.
