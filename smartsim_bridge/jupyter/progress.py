@@ -7,6 +7,7 @@ Called from whichever thread a step ends in; knows stages and errors, not what t
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,7 @@ __all__ = ["Lines", "Picture", "Progress"]
 
 
 class Progress:
-    """Listens to stages until it is told the end; `here` says what it says, to this place."""
+    """Listens to stages until it is told the end."""
 
     def __init__(self, target: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.target = target
@@ -29,12 +30,15 @@ class Progress:
         self._clock = clock
         self._began = clock()
         self._is_over = False
+        # Steps end in several threads, and what is drawn last is what stays.
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, stage: Stage) -> None:
         """A step ended; one of a later login, when the link was lost, belongs to no cell."""
-        if not self._is_over:
-            self.stages.append(stage)
-            self.draw(markup.Mark("…", markup.NEUTRAL, f"Connecting to {self.target}"))
+        with self._one_at_a_time:
+            if not self._is_over:
+                self.stages.append(stage)
+                self.draw(markup.Mark("…", markup.NEUTRAL, f"Connecting to {self.target}"))
 
     def succeed(self) -> None:
         """The bridge stands."""
@@ -45,8 +49,9 @@ class Progress:
         self._end(markup.Mark("✗", markup.BAD, f"Not connected to {self.target}"), error)
 
     def _end(self, mark: markup.Mark, error: BaseException | None = None) -> None:
-        self._is_over = True
-        self.draw(mark, error)
+        with self._one_at_a_time:
+            self._is_over = True
+            self.draw(mark, error)
 
     @property
     def seconds(self) -> float:
