@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..stages import Stage
-from . import markup
-from .markup import Mark
+from .status_card import status_card
 
-__all__ = ["BridgeStatus", "Rung", "stage_table"]
-
-
-_RUNG_HEADINGS = ("Way", "Outcome", "Time", "Because")
+__all__ = ["BridgeStatus", "Rung"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +27,6 @@ class Rung:
     def __str__(self) -> str:
         verdict = "held" if self.held else "failed" if self.tried else "not tried"
         return f"{self.name}: {verdict}" + (f", {self.reason}" if self.reason else "")
-
-    @property
-    def mark(self) -> Mark:
-        """Its verdict for a notebook."""
-        if not self.tried:
-            return markup.NOT_TRIED
-        return markup.HELD if self.held else markup.FAILED
 
 
 @dataclass(frozen=True)
@@ -83,61 +71,4 @@ class BridgeStatus:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        state = f"connected by {self.transport}" if self.connected else "not connected"
-        more = f"to {self.server_host}" if self.connected else f"({self.fault})"
-        colour = markup.GOOD if self.connected else markup.BAD
-        took = sum(stage.seconds for stage in self.stages)
-        return markup.box(
-            markup.heading(Mark("●", colour, state), more),
-            markup.facts("Server", self._facts()),
-            markup.table(
-                ("Way", "Outcome", "Time", "Because"), _told(self.rungs), numbers=("Time",)
-            ),
-            markup.folded(f"{len(self.stages)} steps, {took:.2f} s", stage_table(self.stages))
-            if self.stages
-            else "",
-        )
-
-    def _facts(self) -> list[tuple[str, str]]:
-        how = "started by this bridge" if self.started else "ran already"
-        python = self.server_python + (f", pyzmq {self.server_zmq}" if self.server_zmq else "")
-        others = [("another of yours", other) for other in self.others]
-        facts = [
-            ("version", f"{self.version}, pid {self.server_pid}, {how}"),
-            ("Python", python),
-            (
-                "commands",
-                f"{self.running} running, {self.waiting} waiting",
-            ),
-            ("link", f"lost and found again {self.reconnects} times" if self.reconnects else ""),
-            ("log", self.server_log),
-            *others,
-        ]
-        return [(name, value) for name, value in facts if value]
-
-
-def stage_table(stages: Iterable[Stage]) -> str:
-    """The steps of a connect, for a notebook."""
-    rows = [(_step(stage), _time(stage.seconds), _outcome(stage)) for stage in stages]
-    return markup.table(("Step", "Time", "What came of it"), rows, numbers=("Time",))
-
-
-def _step(stage: Stage) -> Mark:
-    symbol, colour = ("✗", markup.BAD) if stage.failed else ("✓", markup.GOOD)
-    return Mark(symbol, colour, stage.name)
-
-
-def _outcome(stage: Stage) -> str:
-    return ", ".join(filter(None, ("failed" if stage.failed else "", stage.detail)))
-
-
-def _time(seconds: float) -> str:
-    milliseconds = seconds * 1000
-    return f"{milliseconds:,.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
-
-
-def _told(rungs: Iterable[Rung]) -> list[tuple[markup.Cell, ...]]:
-    return [
-        (rung.name, rung.mark, _time(rung.seconds) if rung.tried else "", rung.reason)
-        for rung in rungs
-    ]
+        return status_card(self)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..client import markup
-from ..client.status import stage_table
+from ..client.status_card import stage_table
 from ..errors import BootstrapFailed, CommandServerError, NoRungHeld
 from ..stages import Stage
 

@@ -49,8 +49,17 @@ def test_it_is_a_value() -> None:
 
 def test_a_notebook_is_shown_all_of_it_and_runs_none_of_it() -> None:
     stages = (Stage("probe", "head", 0.25, "<script>alert(1)</script>"),)
-    html = status(stages=stages, server_log="/logs/<b>.log", running=3)._repr_html_()
-    for said in ("connected by stdio", "3 running", "the site forbids it", "not tried", "250 ms"):
+    more = {"server_log": "/logs/<b>.log", "running": 3, "shims": ("sbatch",), "poll_cache": 2.0}
+    html = status(stages=stages, **more)._repr_html_()
+    for said in (
+        "connected by stdio",
+        "3 running",
+        "the site forbids it",
+        "not tried",
+        "250 ms",
+        "sbatch",
+        "2 s old",
+    ):
         assert said in html
     assert "<script" not in html
     assert "<b>" not in html
