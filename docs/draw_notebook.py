@@ -12,16 +12,19 @@ this interpreter, too.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # the tests, which boot the cluster
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
 
 PICTURE = DOCS / "images" / "notebook.png"
 CHROMIUM = "chromium"
@@ -37,8 +40,9 @@ CELLS = (
 for model in ocean ice; do
     sbatch -J $model --wrap "sleep 600"
 done
-srun -N 2 --label hostname""",
-    "%head squeue --me",
+srun -N 2 --label hostname
+squeue --me""",
+    "names = !squeue --me --noheader --format %j\nnames",
     "%bridge",
     "bridge.commands()",
 )
@@ -75,19 +79,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def executed() -> str:
-    """The notebook, run by alice on compute1, as JSON."""
-    import nbformat
-
+    """The notebook, run on a cluster of its own, as JSON."""
     from tests.cluster.cluster import Cluster
 
-    written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in CELLS])
     with Cluster() as cluster:
         cluster.reset()
-        # What the tests talk with must not be in the picture.
-        cluster.without_slurm("compute1")
-        done = cluster.near("compute1", "alice").python(
-            RUN, input=json.dumps(written), timeout=RUN_SECONDS
-        )
+        return run_on(cluster)
+
+
+def run_on(cluster: Cluster) -> str:
+    """The notebook, run by alice on compute1 where there is no Slurm, as JSON."""
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(one) for one in CELLS]
+    cluster.without_slurm("compute1")
+    done = cluster.near("compute1", "alice").python(
+        RUN, input=nbformat.writes(nbformat.v4.new_notebook(cells=cells)), timeout=RUN_SECONDS
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stdout

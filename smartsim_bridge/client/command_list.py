@@ -13,6 +13,7 @@ __all__ = ["CommandList"]
 
 # A server remembers hundreds; a cell that shows them all hides what runs now.
 SHOWN = 40
+LETTERS = 100  # of a command: a script among its words would fill the cell
 
 
 class CommandList(list[CommandInfo]):
@@ -33,7 +34,7 @@ class CommandList(list[CommandInfo]):
         now = time.time()
         drawn = markup.table(
             HEADINGS,
-            [cells(one, now) for one in self[-SHOWN:]],
+            [_row(one, now) for one in self[-SHOWN:]],
             caption="Commands on the head",
             numbers=NUMBERS,
             code=("ID", "COMMAND"),
@@ -44,3 +45,8 @@ class CommandList(list[CommandInfo]):
     def _left_out(self) -> str:
         count = len(self) - SHOWN
         return f"and {count} older: print() shows all" if count > 0 else ""
+
+
+def _row(one: CommandInfo, now: float) -> tuple[markup.Cell, ...]:
+    *others, command = cells(one, now)
+    return (*others, markup.Long(command, LETTERS))

@@ -20,6 +20,7 @@ __all__ = [
     "NEUTRAL",
     "NOT_TRIED",
     "Cell",
+    "Long",
     "Mark",
     "box",
     "facts",
@@ -57,7 +58,16 @@ HELD = Mark("✓", GOOD, "held")
 FAILED = Mark("✗", BAD, "failed")
 NOT_TRIED = Mark("–", NEUTRAL, "not tried")  # noqa: RUF001 - a dash is what is meant
 
-Cell = Union[str, Mark]
+
+@dataclass(frozen=True)
+class Long:
+    """Text of which so many letters are shown; the rest is behind them."""
+
+    text: str
+    shown: int
+
+
+Cell = Union[str, Mark, Long]
 
 
 def plain(text: str) -> str:
@@ -87,7 +97,7 @@ def note(title: str, *lines: str, advice: str = "") -> str:
 def folded(summary: str, *parts: str) -> str:
     """Markup behind a line that opens it."""
     inner = "".join(parts)
-    return f'<details style="margin:.3em 0"><summary>{_escaped(summary)}</summary>{inner}</details>'
+    return f'<details style="margin:.1em 0"><summary>{_escaped(summary)}</summary>{inner}</details>'
 
 
 def table(
@@ -137,6 +147,10 @@ def _row(row: Sequence[Cell], looks: Sequence[str]) -> str:
 def _filled(cell: Cell) -> str:
     if isinstance(cell, str):
         return _escaped(cell)
+    if isinstance(cell, Long):
+        if len(cell.text) <= cell.shown:
+            return _escaped(cell.text)
+        return folded(f"{cell.text[: cell.shown]}…", _escaped(cell.text))
     symbol = f'<span aria-hidden="true" style="color:{cell.colour}">{_escaped(cell.symbol)}</span>'
     return f"{symbol}&nbsp;{_escaped(cell.words)}"
 

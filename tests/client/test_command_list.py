@@ -60,6 +60,14 @@ def test_a_hostile_command_is_shown_and_does_nothing() -> None:
     assert "&lt;script&gt;" in html
 
 
+def test_of_a_long_command_the_beginning_is_seen_first() -> None:
+    html = CommandList([replace(ENDED, argv=("echo", "x" * 500))])._repr_html_()
+    summary = html.partition("<summary>")[2].partition("</summary>")[0]
+    assert summary.endswith("xx…")
+    assert len(summary) <= 101
+    assert "x" * 500 in html
+
+
 def test_of_many_the_latest_are_shown() -> None:
     commands = CommandList([RUNNING] * 10 + [ENDED] * SHOWN)
     assert "and 10 older" in commands._repr_html_()

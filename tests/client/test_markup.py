@@ -51,6 +51,7 @@ class Page(HTMLParser):
         markup.heading(Mark(HOSTILE, markup.GOOD, HOSTILE)),
         markup.note(HOSTILE, HOSTILE, advice=HOSTILE),
         markup.folded(HOSTILE, markup.facts(HOSTILE, [(HOSTILE, HOSTILE)])),
+        markup.table(["A", "B"], [["one", markup.Long(HOSTILE, 5)]]),
         markup.table([HOSTILE], [[HOSTILE]], caption=HOSTILE, code=[HOSTILE]),
     ],
 )

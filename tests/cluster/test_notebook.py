@@ -1,0 +1,46 @@
+"""The notebook of the docs, run where its picture was taken."""
+
+from __future__ import annotations
+
+import ast
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import Cluster
+
+pytestmark = pytest.mark.cluster
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "draw_notebook.py"
+
+
+def outputs(cell: Any) -> tuple[str, str]:
+    """What it printed on stdout, and the text of what it gave."""
+    streams = [one for one in cell["outputs"] if one["output_type"] == "stream"]
+    given = [one for one in cell["outputs"] if one["output_type"] == "execute_result"]
+    printed = "".join("".join(one["text"]) for one in streams if one["name"] == "stdout")
+    return printed, "".join("".join(one["data"]["text/plain"]) for one in given)
+
+
+def test_the_pictured_notebook_runs_without_slurm_on_its_host(cluster: Cluster) -> None:
+    pytest.importorskip("nbclient")
+    spec = spec_from_file_location("draw_notebook", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    draw = module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    connect, submit, names, status, commands = map(
+        outputs, json.loads(draw.run_on(cluster))["cells"]
+    )
+    assert connect == ("", "")
+    lines = submit[0].splitlines()
+    assert [line for line in lines if line.startswith("Submitted batch job ")] == lines[:2]
+    assert sorted(lines[2:4]) == ["0: compute1", "1: compute2"]
+    # The step of srun may be listed while it is tidied up.
+    assert {"ocean", "ice"} <= set(" ".join(lines[4:]).split())
+    assert {"ocean", "ice"} <= set(ast.literal_eval(names[1]))
+    assert status[1].startswith("connected by tunnel to login1")
+    assert "squeue --me --noheader" in commands[1]
