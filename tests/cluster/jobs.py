@@ -6,7 +6,7 @@ from tests.support.waiting import wait_until
 
 from .cluster import Cluster
 
-__all__ = ["ids_by_name", "state_of", "steps_of", "wait_for_job", "wait_for_running"]
+__all__ = ["ids_by_name", "is_over", "state_of", "steps_of", "wait_for_job", "wait_for_running"]
 
 JOB_SECONDS = 20.0
 
@@ -33,7 +33,12 @@ def ids_by_name(cluster: Cluster) -> dict[str, list[str]]:
 
 
 def wait_for_job(cluster: Cluster, job: str, state: str = "COMPLETED") -> None:
+    assert job[:1].isdigit(), f"no job's id: {job!r}"
     wait_until(lambda: state_of(cluster, job).startswith(state), JOB_SECONDS)
+
+
+def is_over(cluster: Cluster, job: str) -> bool:
+    return not cluster.host("login1").run("squeue", "-h", "-j", job, check=False).stdout
 
 
 def wait_for_running(cluster: Cluster, name: str) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from .host import Host
 
@@ -56,10 +56,16 @@ class Session:
             *command, user=self.user, input=input, env=environment, timeout=timeout, check=check
         )
 
+    @contextmanager
     def popen(
-        self, *command: str, stdin: int | IO[Any] | None = subprocess.DEVNULL
-    ) -> subprocess.Popen[str]:
-        return self.host.popen(*command, user=self.user, env=self.env, stdin=stdin)
+        self, *command: str, stdin: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A child that does not outlive the block."""
+        with self.host.popen(*command, user=self.user, env=self.env, stdin=stdin) as child:
+            try:
+                yield child
+            finally:
+                child.kill()
 
 
 @contextmanager

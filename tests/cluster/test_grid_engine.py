@@ -8,9 +8,13 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.grid_engine import open_grid_engine
+from tests.cluster.session import Session
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
+
+JOB_SECONDS = 20.0
+SCRIPT = "#!/bin/sh\n#$ -j y\necho said $1\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,15 +23,45 @@ def grid_engine(running_cluster: Cluster) -> Iterator[None]:
         yield
 
 
-def test_a_job_runs_and_is_accounted_for(cluster: Cluster) -> None:
-    login1 = cluster.host("login1")
-    submit = ("qsub", "-terse", "-cwd", "-sync", "y", "-o", "out", "-j", "y")
-    job = login1.run(*submit, input="hostname\n", user="alice").stdout.split()[0]
-    assert login1.path("/home/alice/out").read_text().startswith("compute")
-    wait_until(lambda: "exit_status  0" in login1.run("qacct", "-j", job, check=False).stdout)
-
-
 def test_only_the_head_has_its_commands(cluster: Cluster) -> None:
     for name in ("compute1", "laptop", "login3"):
         found = cluster.host(name).run("sh", "-c", "command -v qsub qstat", check=False)
         assert found.stdout == ""
+
+
+@pytest.fixture(params=["compute1", "laptop"])
+def session(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Session]:
+    with cluster.near(request.param, "alice").session() as session:
+        yield session
+
+
+def test_jobs_are_submitted_from_a_file_and_from_stdin(cluster: Cluster, session: Session) -> None:
+    cluster.host("login1").path("/home/alice/job.sh").write_text(SCRIPT)
+    from_file = session.run("qsub", "-terse", "-cwd", "-o", "file.out", "job.sh", "by a file")
+    from_stdin = session.run("qsub", "-cwd", "-o", "stdin.out", input=SCRIPT).stdout
+    assert from_stdin.endswith('("STDIN") has been submitted\n')
+    for job in (from_file.stdout.strip(), from_stdin.split()[2]):
+        wait_until(lambda job=job: exit_status(session, job) == "0", JOB_SECONDS)  # type: ignore[misc]
+    home = cluster.host("login1").path("/home/alice")
+    assert (home / "file.out").read_text() == "said by a file\n"
+    assert (home / "stdin.out").read_text() == "said\n"
+
+
+def test_a_job_is_seen_and_deleted(session: Session) -> None:
+    job = session.run("qsub", "-terse", "-b", "y", "sleep", "1000").stdout.strip()
+    wait_until(lambda: f"{job} " in session.run("qstat", "-s", "r").stdout, JOB_SECONDS)
+    assert session.run("qdel", job).stdout == f"alice has registered the job {job} for deletion\n"
+    wait_until(lambda: exit_status(session, job) == "137", JOB_SECONDS)
+    assert session.run("qstat").stdout == ""
+
+
+def test_an_error_is_grid_engines_own(session: Session) -> None:
+    refused = session.run("qstat", "-j", "4000000", check=False)
+    assert refused.returncode == 1
+    assert "do not exist" in refused.stdout + refused.stderr
+
+
+def exit_status(session: Session, job: str) -> str:
+    """By the accounting; empty before the end."""
+    lines = session.run("qacct", "-j", job, check=False).stdout.splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("exit_status")), "")
