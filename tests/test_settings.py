@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pwd
 import tempfile
@@ -242,3 +243,29 @@ def test_every_keyword_of_init_is_a_field() -> None:
     assert names - words == {"environment", "home", "local_user", "runtime_dir", "state_dir"}
     for word in words:
         assert word in (init_command_server.__doc__ or ""), word
+
+
+# --- for later ----------------------------------------------------------------------------
+
+
+def test_what_was_said_can_be_gathered_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").touch()
+    environ = {"SMARTSIM_BRIDGE_TIMEOUT": "5", "SMARTSIM_BRIDGE_USER": "me", "OTHER": "x"}
+    said = Settings.spoken(environ=environ, addr="login1", user="you", identity="key", port=None)
+    assert said == {
+        "addr": "login1",
+        "user": "you",
+        "timeout": 5.0,
+        "identity": str(tmp_path / "key"),
+    }
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_what_was_said_wrong_is_told_at_once() -> None:
+    with pytest.raises(InvalidSettings, match="transport"):
+        Settings.spoken(environ={}, transport="none")
+    with pytest.raises(InvalidSettings, match="on_stage"):
+        Settings.spoken(environ={}, on_stage=print)

@@ -11,16 +11,28 @@ import json
 import socket
 from typing import Any
 
-from ..errors import AgentFailed, AuthenticationRequired
+from ..errors import AgentFailed, AuthenticationRequired, CommandServerError
 from ..ssh.ask import Ask
 
-__all__ = ["AgentSide", "StarterSide"]
+__all__ = ["AgentSide", "StarterSide", "not_started", "parts_of"]
 
 LONGEST_LINE = 64 * 1024
+_PARTS = ("what", "host", "step", "advice")
 ADVICE = (
     "Run `smartsim-bridge shims start` at a terminal of this host: it asks you, and the shims "
     "need nobody then."
 )
+
+
+def parts_of(fault: CommandServerError) -> dict[str, str | None]:
+    """What another process makes `not_started` of."""
+    return {name: getattr(fault, name) for name in _PARTS}
+
+
+def not_started(parts: dict[str, str | None]) -> AgentFailed:
+    """The same, from the one who waited for the agent."""
+    what, *rest = (parts.get(name) for name in _PARTS)
+    return AgentFailed(str(what), **dict(zip(_PARTS[1:], rest)))
 
 
 class _Lines:
@@ -70,9 +82,9 @@ class AgentSide:
         """Shims are served from now on."""
         self._finish(ready=True)
 
-    def failed(self, why: str) -> None:
+    def failed(self, why: CommandServerError) -> None:
         """There is no agent."""
-        self._finish(failed=why)
+        self._finish(failed={**parts_of(why), "what": f"No agent: {why.what}"})
 
     def _finish(self, **what: Any) -> None:
         try:
@@ -105,9 +117,7 @@ class StarterSide:
             if "ready" in heard:
                 return
             if "failed" in heard:
-                raise AgentFailed(
-                    "The agent could not be started", step="agent", advice=str(heard["failed"])
-                )
+                raise not_started(heard["failed"])
             self._answer(str(heard.get("ask")), bool(heard.get("secret", True)))
 
     def _answer(self, prompt: str, secret: bool) -> None:

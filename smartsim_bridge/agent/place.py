@@ -139,7 +139,8 @@ class Place:
         except OSError:
             return None
         try:
-            if _try_lock(descriptor):
+            # Whoever made this directory before us may name any process of ours in it.
+            if os.fstat(descriptor).st_uid != os.getuid() or _try_lock(descriptor):
                 return None
             return State(**json.loads(os.pread(descriptor, 65536, 0)))
         except (OSError, ValueError, TypeError):
@@ -171,17 +172,18 @@ class Place:
                 time.sleep(LOOK_SECONDS)
         raise AgentFailed(f"The agent, pid {state.pid}, does not end", step="agent")
 
-    def failure_since(self, moment: float) -> str:
-        """Why the start failed that we waited for since `moment`, if it did."""
+    def failure_since(self, moment: float) -> dict[str, str | None]:
+        """What the start came to that we waited for since `moment`, if it failed."""
         try:
             noted = json.loads(Path(self._starting).read_text("utf-8"))
-            return str(noted["why"]) if float(noted["at"]) >= moment else ""
+            return dict(noted["parts"]) if float(noted["at"]) >= moment else {}
         except (OSError, ValueError, TypeError, KeyError):
-            return ""
+            return {}
 
-    def note_failure(self, why: str) -> None:
+    def note_failure(self, parts: dict[str, str | None]) -> None:
         """For those who wait for this start: a hundred of them must not fail one by one."""
-        Path(self._starting).write_text(json.dumps({"why": why, "at": time.monotonic()}), "utf-8")
+        said = json.dumps({"parts": parts, "at": time.monotonic()})
+        Path(self._starting).write_text(said, "utf-8")
 
 
 def place_of(wishes: Mapping[str, object]) -> Place:

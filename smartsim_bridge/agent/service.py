@@ -26,7 +26,7 @@ import smartsim_bridge
 from .. import __version__
 from ..client.blocking import Bridge
 from ..client.bridge import AsyncBridge
-from ..errors import CommandServerError
+from ..errors import AgentFailed, CommandServerError
 from ..settings import Settings
 from ..shims.opening import ask_head, shim_folders
 from ..shims.reception import Reception
@@ -52,10 +52,10 @@ def main() -> int:
         _serve(installation, channel)
     except CommandServerError as failed:
         _LOG.error("%s", failed)
-        channel.failed(str(failed))
+        channel.failed(failed)
         return 1
     except Exception as broken:
-        channel.failed(f"{broken!r}; its log is {installation.place.log}")
+        channel.failed(AgentFailed(f"{broken!r}; its log is {installation.place.log}"))
         raise
     return 0
 

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from .. import __version__
@@ -18,7 +17,7 @@ from ..errors import AgentFailed, CommandServerError
 from ..protocol.environment import without_job
 from ..settings import Settings
 from ..ssh.ask import Ask, default_ask
-from .channel import StarterSide
+from .channel import StarterSide, not_started, parts_of
 from .installation import Installation, python_words
 from .place import Place
 
@@ -52,14 +51,14 @@ def ensure_agent(installation: Installation, ask: Ask | None = None) -> Place:
     with place.starting(patience) as came:
         if _serves(place):
             return place  # another shim was quicker
-        why = place.failure_since(came)
-        if why:
-            raise AgentFailed(f"The agent could not be started: {why}", step="agent")
+        failure = place.failure_since(came)
+        if failure:
+            raise not_started(failure)
         try:
             place.retire()  # one of another version, or one that takes no more shims
             _start(installation, place, ask or default_ask(), patience)
-        except CommandServerError as failed:
-            place.note_failure(failed.what)
+        except AgentFailed as failed:
+            place.note_failure(parts_of(failed))
             raise
     return place
 
@@ -82,13 +81,8 @@ def _start(installation: Installation, place: Place, ask: Ask, patience: float) 
             stderr=log,
             pass_fds=[theirs.fileno()],
             cwd="/",  # whatever directory the shim was called in can be unmounted
-            env=_own_environment(os.environ),
+            env=without_job(os.environ),
             start_new_session=True,
         )
         theirs.close()
         StarterSide(ours, ask).attend(patience)
-
-
-def _own_environment(caller: Mapping[str, str]) -> dict[str, str]:
-    """What one shim was called with, less what is of its job, its session or its terminal."""
-    return {name: value for name, value in without_job(caller).items() if name != "SSH_TTY"}

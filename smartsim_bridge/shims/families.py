@@ -5,26 +5,17 @@ with or without a directory.  Where a table does not know an option, the answer 
 that does no harm.
 
     SCHEDULER_COMMANDS      all of them; FAMILIES has them by family
-    is_poll(argv)           only asks, so it may be asked again
     wants_input(argv)       reads its stdin; a shim touches its own only then
     script_index(argv)      where in `argv` the script of sbatch, qsub or bsub is named
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .slurm_options import (
-    SALLOC_FLAGS,
-    SBATCH_FLAGS,
-    SBATCH_VALUES,
-    SINFO_VALUES,
-    SQUEUE_VALUES,
-    has_option,
-    split_options,
-)
+from .slurm_options import Option, has_option, split_options
 
-__all__ = ["FAMILIES", "SCHEDULER_COMMANDS", "is_poll", "script_index", "wants_input"]
+__all__ = ["FAMILIES", "SCHEDULER_COMMANDS", "script_index", "wants_input"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -54,51 +45,23 @@ FAMILIES: dict[str, frozenset[str]] = {
 }
 SCHEDULER_COMMANDS: frozenset[str] = frozenset().union(*FAMILIES.values())
 
-# They only ask, whatever their options.
-_ALWAYS_POLLS = _words(
-    "bacct bhist bhosts bjobs blimits bmgroup bparams bqueues bresources bsla bugroup"
-    " busers lsclusters lshosts lsid lsinfo lsload pbs_rstat qacct qhost qquota qrstat"
-    " qselect qstat sacct seff sinfo sprio squeue sreport sshare sstat tracejob"
-)
-# They ask if their first word is one of these, and nothing else is.
-_ASKING_WORDS = {
-    "scontrol": frozenset({"show", "ping", "version"}),
-    "sacctmgr": frozenset({"show", "list", "ping", "version"}),
-}
-# They repeat themselves until somebody ends them: their output is no one answer.
-_REPEATING = {"squeue": SQUEUE_VALUES, "sinfo": SINFO_VALUES}
-
 # What reads nothing of what is typed at it: an errand, or one that only takes names.
 _NEVER_READS = _words(
-    "bbot bkill bmod brequeue bresume bstop bswitch btop pbs_rdel pbs_rsub pbsnodes"
-    " qalter qdel qhold qmod qmove qmsg qorder qping qrdel qrerun qresub qrls qrsub qsig"
-    " sbcast sdiag sgather strigger bpeek"
+    "bacct bbot bhist bhosts bjobs bkill blimits bmgroup bmod bparams bpeek bqueues brequeue"
+    " bresources bresume bsla bstop bswitch btop bugroup busers lsclusters lshosts lsid"
+    " lsinfo lsload pbs_rdel pbs_rstat pbs_rsub pbsnodes qacct qalter qdel qhold qhost qmod"
+    " qmove qmsg qorder qping qquota qrdel qrerun qresub qrls qrstat qrsub qselect qsig qstat"
+    " sacct sbcast sdiag seff sgather sinfo sprio squeue sreport sshare sstat strigger"
+    " tracejob"
 )
-
-# Options of qsub by the number of words that follow; PBS and Grid Engine share the name, and
-# where both have an option they agree.  Letters may have their value attached, in PBS.
-_QSUB_LETTERS = frozenset("aAcCdDeFijJkKlmMNopPqQrRStTuvwW")
-_QSUB_FLAGS = _words("-V -z -I -X -x -f -h -n -E")
-_QSUB_WORDS = {
-    **dict.fromkeys(
-        _words("-clear -cwd -hard -help -noshell -nostdin -notify -soft -terse"),
-        0,
-    ),
-    **dict.fromkeys(["-verbose", "-verify", "-inherit", "-xml"], 0),
-    **dict.fromkeys(
-        _words("-ac -ar -binding -ckpt -dc -display -dl -hold_jid -hold_jid_ad"),
-        1,
-    ),
-    **dict.fromkeys(
-        _words("-jc -js -jsv -masterq -now -pty -sc -shell -sync -tc -umask -wd"),
-        1,
-    ),
-    **dict.fromkeys(["-b", "-g", "-y", "-@"], 1),
-    "-pe": 2,
-    "-clearp": 2,
-    "-adds": 3,
-    "-mods": 3,
-}
+# Options of qsub with a value in the next word.  PBS and Grid Engine share the name, and where
+# both have an option they agree; all others have none, or have it in the same word.
+_QSUB_VALUES = _words(
+    "-a -A -c -C -d -D -e -F -i -j -J -k -K -l -m -M -N -o -p -P -q -Q -r -R -S -t -T -u -v -w"
+    " -W -ac -ar -binding -ckpt -dc -display -dl -hold_jid -hold_jid_ad -jc -js -jsv -masterq"
+    " -now -pty -sc -shell -sync -tc -umask -wd -b -g -y -@"
+)
+_QSUB_SEVERAL = {"-pe": 2, "-clearp": 2, "-adds": 3, "-mods": 3}
 _BSUB_FLAGS = _words(
     "-B -cn_mem -h -H -I -Ip -Is -ISp -ISs -IS -IX -K -N -Ne -Nd -r -rn -ul -V -x -XF -Zs"
     " -ptl -notify_none"
@@ -106,46 +69,11 @@ _BSUB_FLAGS = _words(
 _BSUB_INTERACTIVE = _words("-I -Ip -Is -IS -ISp -ISs -IX")
 
 
-def is_poll(argv: Sequence[str]) -> bool:
-    """Whether it changes nothing, ends by itself and says the same if it is run again."""
-    name, arguments = _split(argv)
-    if name in _ASKING_WORDS:
-        _, words = split_options(arguments, "adFhiM:noPpQrsu:vV", {"clusters", "uid"})
-        return bool(words) and words[0] in _ASKING_WORDS[name] and "-" not in words
-    if name == "qconf":
-        return bool(arguments) and arguments[0].startswith("-s")
-    if name == "sdiag":
-        return not any(one.startswith(("-r", "--r")) for one in arguments)
-    if name == "pbsnodes":
-        return all(one in ("-a", "-v", "-S", "-j", "-l", "-L") for one in arguments[:1])
-    if name in _REPEATING:
-        given, _ = split_options(arguments, *_REPEATING[name])
-        return not has_option(given, "i", "iterate")
-    return name in _ALWAYS_POLLS
-
-
 def wants_input(argv: Sequence[str]) -> bool:
     """Whether it reads stdin; of a command that nobody here knows: yes."""
     name, arguments = _split(argv)
-    if name == "sbatch":
-        given, words = split_options(arguments, *SBATCH_VALUES, flags=SBATCH_FLAGS)
-        return not words and not has_option(given, None, "wrap") and not _only_tells(given)
-    if name == "salloc":
-        given, _ = split_options(arguments, *SBATCH_VALUES, flags=SALLOC_FLAGS)
-        return not has_option(given, None, "no-shell") and not _only_tells(given)
-    if name == "srun":
-        given, _ = split_options(arguments, *SBATCH_VALUES, flags=SBATCH_FLAGS)
-        return not _only_tells(given) and not _reads_elsewhere(given)
-    if name == "qsub":
-        return _qsub_reads(arguments)
-    if name == "bsub":
-        at = _bsub_operand(arguments)
-        return at is None or not _BSUB_INTERACTIVE.isdisjoint(arguments[:at])
-    if name == "scancel":
-        return any(one.startswith(("-i", "--int")) for one in arguments)
-    if name == "scrontab":
-        return "-l" not in arguments and "-r" not in arguments
-    return name not in _NEVER_READS and not is_poll(argv)
+    reads = _READERS.get(name)
+    return reads(arguments) if reads else name not in _NEVER_READS
 
 
 def script_index(argv: Sequence[str]) -> int | None:
@@ -157,8 +85,8 @@ def script_index(argv: Sequence[str]) -> int | None:
     name, arguments = _split(argv)
     at: int | None = None
     if name == "sbatch":
-        given, words = split_options(arguments, *SBATCH_VALUES, flags=SBATCH_FLAGS)
-        if words and not has_option(given, None, "wrap"):
+        given, words = split_options(arguments)
+        if words and not has_option(given, "wrap"):
             at = len(arguments) - len(words)
     elif name == "qsub":
         at, is_script = _qsub_operand(arguments)
@@ -174,25 +102,7 @@ def _split(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
     return (argv[0].rpartition("/")[2], argv[1:]) if argv else ("", [])
 
 
-def _only_tells(given: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether it prints a help text or its version, and ends."""
-    return any(name in ("h", "V", "help", "usage", "version") for name, _ in given)
-
-
-def _reads_elsewhere(given: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether srun has its input from nowhere, or from a file."""
-    values = [value for name, value in given if name in ("i", "input")]
-    return bool(values) and values[-1] not in ("all", "-", "") and not _is_task(values[-1])
-
-
-def _is_task(value: str | None) -> bool:
-    return value is not None and value.isdigit()
-
-
-def _qsub_reads(arguments: Sequence[str]) -> bool:
-    at, _ = _qsub_operand(arguments)
-    options = arguments if at is None else arguments[:at]
-    return at is None or arguments[at] == "-" or "-I" in options
+# --- where options end
 
 
 def _qsub_operand(arguments: Sequence[str]) -> tuple[int | None, bool]:
@@ -206,16 +116,8 @@ def _qsub_operand(arguments: Sequence[str]) -> tuple[int | None, bool]:
             return at, is_script and one != "-"
         if one == "-b" and arguments[at + 1 : at + 2] in (["y"], ["yes"]):  # Grid Engine
             is_script = False
-        at += 1 + _words_after(one)
+        at += 1 + _QSUB_SEVERAL.get(one, int(one in _QSUB_VALUES))
     return None, False
-
-
-def _words_after(option: str) -> int:
-    if option in _QSUB_FLAGS:
-        return 0
-    if option in _QSUB_WORDS:
-        return _QSUB_WORDS[option]
-    return int(len(option) == 2 and option[1] in _QSUB_LETTERS)
 
 
 def _bsub_operand(arguments: Sequence[str]) -> int | None:
@@ -226,3 +128,57 @@ def _bsub_operand(arguments: Sequence[str]) -> int | None:
             return at
         at += 1 if one in _BSUB_FLAGS else 2
     return None
+
+
+# --- who reads what
+
+
+def _sbatch_reads(arguments: Sequence[str]) -> bool:
+    given, words = split_options(arguments)
+    return not words and not has_option(given, "wrap") and not _only_tells(given)
+
+
+def _salloc_reads(arguments: Sequence[str]) -> bool:
+    given, _ = split_options(arguments)
+    return not has_option(given, "no-shell") and not _only_tells(given)
+
+
+def _srun_reads(arguments: Sequence[str]) -> bool:
+    """Unless its input is nowhere, or a file; a number is a task that has all of it."""
+    given, _ = split_options(arguments)
+    values = [value or "" for name, value in given if name in ("i", "input")]
+    is_elsewhere = bool(values) and values[-1] not in ("all", "-", "") and not values[-1].isdigit()
+    return not is_elsewhere and not _only_tells(given)
+
+
+def _only_tells(given: Sequence[Option]) -> bool:
+    """Whether it prints a help text or its version, and ends."""
+    return any(name in ("h", "V", "help", "usage", "version") for name, _ in given)
+
+
+def _scontrol_reads(arguments: Sequence[str]) -> bool:
+    return "-" in arguments or not {"show", "ping", "update"}.intersection(arguments)
+
+
+def _bsub_reads(arguments: Sequence[str]) -> bool:
+    at = _bsub_operand(arguments)
+    return at is None or not _BSUB_INTERACTIVE.isdisjoint(arguments[:at])
+
+
+def _qsub_reads(arguments: Sequence[str]) -> bool:
+    at, _ = _qsub_operand(arguments)
+    return at is None or arguments[at] == "-" or "-I" in arguments[:at]
+
+
+_READERS: dict[str, Callable[[Sequence[str]], bool]] = {
+    "sbatch": _sbatch_reads,
+    "salloc": _salloc_reads,
+    "srun": _srun_reads,
+    "scancel": lambda given: any(one.startswith(("-i", "--int")) for one in given),
+    "scontrol": _scontrol_reads,
+    "sacctmgr": lambda given: not {"show", "list"}.intersection(given),
+    "scrontab": lambda given: not {"-l", "-r"}.intersection(given),
+    "qsub": _qsub_reads,
+    "qconf": lambda given: not (given and given[0].startswith("-s")),
+    "bsub": _bsub_reads,
+}

@@ -22,6 +22,7 @@ from .site import CLONE
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 EXPERIMENTS = Path(__file__).with_name("experiments")
+EXAMPLES = CLONE / "examples"
 OUTPUT = "/home/alice/output"
 WHOLE = "/home/alice/whole"
 # How long the model runs that ends while the link is cut.  SmartSim looks at it every second.
@@ -121,12 +122,13 @@ def test_the_seed_script_runs_against_a_fixed_deployment(
         try:
             assert server.stdout is not None
             assert any("stop it with" in line for line in server.stdout), server.communicate()
-            script = (str(EXPERIMENTS / "seed.py"), login1.address, str(PORT))
+            script = (str(EXAMPLES / "seed.py"), login1.address, str(PORT))
             with run_experiment(
                 compute1, smartsim_venv, smartsim_venv.python, *script, env=TELEMETRY
             ) as seed:
                 assert seed.process.wait(STEP_SECONDS) == 0, seed.output()
-            assert "SmartSimStatus.STATUS_COMPLETED" in seed.output(), seed.output()
+            assert "model: SmartSimStatus.STATUS_COMPLETED" in seed.output(), seed.output()
+            assert "\ndatabase: 10." in seed.output(), seed.output()
         finally:
             server.kill()
     (said,) = compute1.path("/home/alice").glob("hello_world/.smartsim/**/model/**/hello_world.out")

@@ -159,14 +159,22 @@ def test_a_real_command_further_down_the_path_is_taken(
     assert installed.agent() is None
 
 
-def test_where_the_agent_cannot_start_every_shim_says_so_in_seconds(installed: Installed) -> None:
-    installed.cli("stop")
+def test_where_no_agent_can_start_all_shims_say_so_in_seconds(installed: Installed) -> None:
     said = installed.folder / ".agent.json"
-    said.write_text(said.read_text().replace('"wishes": {', '"wishes": {"transport": "none",'))
-    done = installed.call()
-    assert done.returncode == 255
-    assert "transport" in done.stderr
-    assert "Traceback" not in done.stderr
+    wrong = '"wishes": {"transport": "tunnel", "addr": "nowhere.invalid",'
+    said.write_text(said.read_text().replace('"wishes": {', wrong))
+    shims = [
+        subprocess.Popen(
+            installed.words(), env=installed.environment(), stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    errors = {shim.communicate(timeout=SECONDS)[1] for shim in shims}
+    assert {shim.returncode for shim in shims} == {255}
+    (error,) = errors  # those who waited do not try one by one
+    assert "No agent: " in error
+    assert "nowhere.invalid" in error
+    assert "Traceback" not in error
 
 
 class waiting:  # noqa: N801 - reads as a verb
