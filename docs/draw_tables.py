@@ -102,6 +102,8 @@ LIMITS = (
         "bytes",
         "of a stream of a poll, for those that join it late; larger ones are not joined",
     ),
+    ("server.polls", "BURST", "runs", "of equal polls at once, and then ..."),
+    ("server.polls", "RATE", "1/s", "... of equal polls that find none to join"),
     (
         "server.polls",
         "MAX_OPEN",

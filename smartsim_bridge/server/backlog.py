@@ -64,9 +64,10 @@ class Pace:
         self._tokens -= 1.0
         return True
 
-    def seconds(self) -> float:
-        """How long after the last `take` the next one may start."""
-        return max(0.0, (1.0 - self._tokens) / self._rate)
+    def seconds(self, now: float | None = None) -> float:
+        """How long after `now`, or the last `take`, the next one may start."""
+        since = 0.0 if now is None else now - self._filled
+        return max(0.0, (1.0 - self._tokens) / self._rate - since)
 
 
 class Backlog:

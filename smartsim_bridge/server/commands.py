@@ -37,7 +37,7 @@ from ..protocol.messages import (
     Started,
     StartFailed,
 )
-from ..protocol.polls import is_poll, key_of
+from ..protocol.polls import Key, is_poll, key_of
 from ..protocol.submission import submits
 from .alarms import Alarms
 from .beacon_file import process_start
@@ -79,6 +79,9 @@ class Command:
         self._on_over = on_over
         self._process: Process | Seat | None = None
         self._is_poll = is_poll(request.argv, request.shell)
+        self.key: Key | None = None  # what it asks, where others may ask the same
+        if self._is_poll:
+            self.key = key_of(request, self._directory(), self._asked_environment())
         self._outlets = {stream: self._open(stream) for stream in (STDOUT, STDERR)}
         self._receiving = Receiving()
         self._is_input_broken = False
@@ -341,9 +344,9 @@ class Command:
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
         """Numbers it and sends it on."""
-        self._make_known()
         outlet = self._outlets[stream]
         if data:
+            self._make_known()
             self._guarded(lambda: outlet.take(data))
         if eof:
             outlet.is_finished = True
@@ -361,14 +364,14 @@ class Command:
 
     def exited(self) -> None:
         """Tells it; what it wrote may still be on its way."""
-        self._make_known()
+        self._make_end_known()
         self.lifecycle.move(Event.EXITED)
         self._post(self._exit_message(final=False))
         self._take_the_last()
 
     def drained(self) -> None:
         """Tells the end of it all."""
-        self._make_known()
+        self._make_end_known()
         if self.lifecycle.state is State.RUNNING:
             self.lifecycle.move(Event.EXITED)
         self.lifecycle.move(Event.DRAINED)
@@ -388,8 +391,7 @@ class Command:
 
     def _spawn(self, argv: list[str], request: Start) -> Process | Seat:
         shared = self._surroundings
-        asked = command_environment(argv[0], {}, request.env, request.keep_env)
-        cwd = os.path.join(shared.directory, request.cwd) if request.cwd else shared.directory
+        asked = self._asked_environment()
 
         def start(owner: Owner) -> Process:
             return Process(
@@ -397,7 +399,7 @@ class Command:
                 owner,
                 shared.watch,
                 program=self._program,
-                cwd=cwd,
+                cwd=self._directory(),
                 environment={**shared.environment, **encoded(asked)},
                 stdin=request.stdin,
                 stdout=request.stdout,
@@ -405,8 +407,18 @@ class Command:
                 descriptor_limit=shared.descriptor_limit,
             )
 
-        key = key_of(request, cwd, asked) if self._is_poll else None
-        return start(self) if key is None else shared.polls.seat(key, self, self.owner, start)
+        if self.key is None:
+            return start(self)
+        return shared.polls.seat(self.key, self, self.owner, start)
+
+    def _directory(self) -> str:
+        home, asked = self._surroundings.directory, self.request.cwd
+        return os.path.join(home, asked) if asked else home
+
+    def _asked_environment(self) -> dict[str, str]:
+        request = self.request
+        program = SHELL if request.shell or not request.argv else request.argv[0]
+        return command_environment(program, {}, request.env, request.keep_env)
 
     def _has_started(self, pid: int) -> None:
         request = self.request
@@ -435,6 +447,11 @@ class Command:
             self._surroundings.polls.learn(self.owner)
         else:
             self._surroundings.polls.outdate()
+
+    def _make_end_known(self) -> None:
+        # The end of a poll says no more than what it printed, where it printed anything.
+        if not self._is_poll or self.sizes == (0, 0):
+            self._make_known()
 
     def _waits_no_more(self) -> None:
         self._early.clear()

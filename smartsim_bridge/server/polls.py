@@ -4,6 +4,7 @@ A poll sees what its user has done.  So nobody joins a run that began before a c
 this server that may have changed something was started, printed or ended.  Nor does what a
 session learnt from one poll go back in the next: it joins no run that began before.
 
+Equal polls that come faster than a scheduler should be asked wait a moment for a common run.
 Must not know what a poll prints; which commands are polls is in `protocol.polls`.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..protocol.polls import Key
+from .backlog import Pace
 from .exits import ExitWatch
 from .processes import Owner, Process
 from .runs import Guest, Run, Seat
@@ -23,6 +25,11 @@ __all__ = ["Polls"]
 
 MAX_OPEN = 64  # runs and answers to join, of up to two MiB each
 MAX_LEARNT = 1024  # sessions remembered; an administrator's host has a dozen
+MAX_PACED = 256  # questions whose pace is known; the oldest may be asked anew
+
+# Runs of one question: so many at once, then so many per second.  A hundred shims take a
+# second or two to start, and squeue 20 ms: joining alone would leave dozens of runs.
+BURST, RATE = 3, 3.0
 
 
 class Polls:
@@ -35,17 +42,26 @@ class Polls:
         self._clock = clock
         self._open: dict[Key, Run] = {}  # oldest first
         self._learnt: dict[str, float] = {}  # when a session last heard anything
+        self._paces: dict[Key, Pace] = {}  # of what was asked last
         self._adopted: WeakValueDictionary[int, Run] = WeakValueDictionary()
 
     def seat(self, key: Key, guest: Guest, session: str, start: Callable[[Owner], Process]) -> Seat:
         """A place at the run that answers it.  Raises what `start` raises."""
         self.asked += 1
         now = self._clock()
-        run = self._open.get(key)
-        if run is not None and self._may_join(run, session, now):
-            self.joined += 1
-            return Seat(run, guest, now - run.began)
-        return Seat(self._begin(key, now, start), guest)
+        run = self._open_to(key, session, now)
+        if run is None:
+            return Seat(self._begin(key, now, start), guest)
+        self.joined += 1
+        return Seat(run, guest, now - run.began)
+
+    def seconds_before(self, key: Key, session: str) -> float:
+        """How long it should wait for a run that others wait for, too."""
+        now = self._clock()
+        pace = self._paces.get(key)
+        if pace is None or self._open_to(key, session, now) is not None:
+            return 0.0
+        return pace.seconds(now)
 
     def learn(self, session: str) -> None:
         """A session hears what some poll has to say."""
@@ -73,13 +89,23 @@ class Polls:
 
     # --- inside
 
-    def _may_join(self, run: Run, session: str, now: float) -> bool:
+    def _open_to(self, key: Key, session: str, now: float) -> Run | None:
+        run = self._open.get(key)
+        if run is None:
+            return None
         if run.is_over:
-            return self._is_young(run, now)
-        return run.began >= self._learnt.get(session, 0.0)
+            return run if self._is_young(run, now) else None
+        return run if run.began >= self._learnt.get(session, 0.0) else None
 
     def _is_young(self, run: Run, now: float) -> bool:
         return now - run.began < self.cache
+
+    def _count(self, key: Key, now: float) -> None:
+        pace = self._paces.pop(key, None) or Pace(RATE, BURST)
+        pace.take(now)  # or one too many: it was told when to come
+        self._paces[key] = pace  # the youngest now
+        if len(self._paces) > MAX_PACED:
+            del self._paces[next(iter(self._paces))]
 
     def _begin(self, key: Key, now: float, start: Callable[[Owner], Process]) -> Run:
         if not self._open:
@@ -91,6 +117,7 @@ class Polls:
 
         run = Run(now, closed, lasts=bool(self.cache))
         run.start(start)
+        self._count(key, now)
         former = self._open.get(key)
         if former is not None:
             former.close()

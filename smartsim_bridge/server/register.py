@@ -75,6 +75,7 @@ class Register:
         self._commands: dict[str, Command] = {}
         self._ended: dict[str, float] = {}  # when, oldest first
         self._syncing: set[asyncio.Future[None]] = set()
+        self._early: dict[Command, asyncio.TimerHandle] = {}  # polls that are asked too often
 
     def meet(self, session: str) -> None:
         """A client has come, and knows now whether its session was known before."""
@@ -153,7 +154,12 @@ class Register:
             yield entry
 
     async def settle(self, seconds: float) -> None:
-        """Waits for what is on its way to the disk, at most so long."""
+        """Waits for what is on its way to the disk, at most so long; holds back nothing else."""
+        early, self._early = self._early, {}
+        for command, timer in early.items():
+            timer.cancel()
+            if not command.lifecycle.is_over:
+                self._admit(command)
         if self._syncing:
             await asyncio.wait(self._syncing, timeout=seconds)
 
@@ -212,7 +218,21 @@ class Register:
         elif command.keep:
             self._sync_first(command)
         else:
+            self._admit_poll(command)
+
+    def _admit_poll(self, command: Command) -> None:
+        """Lets it wait for a run that several share, where the like of it is asked so often."""
+        polls, key = self._surroundings.polls, command.key
+        seconds = polls.seconds_before(key, command.owner) if key is not None else 0.0
+        if seconds:
+            self._early[command] = self._loop.call_later(seconds, self._look_again, command)
+        else:
             self._admit(command)
+
+    def _look_again(self, command: Command) -> None:
+        del self._early[command]
+        if not command.lifecycle.is_over:  # given up meanwhile
+            self._admit_poll(command)
 
     def _admit(self, command: Command) -> None:
         try:

@@ -88,7 +88,8 @@ def test_an_answer_is_kept_where_the_server_was_told_so_and_its_age_is_shown(
     assert "may be 60 s old" in str(bridge.status())
     assert 0 < again.age < 60
     audit = next((server.state_dir / "logs").glob("*.audit")).read_text().splitlines()
-    starts = [line for line in map(json.loads, audit) if line["event"] == "start"]
+    lines = [json.loads(line) for line in audit]
+    starts = [line for line in lines if line["event"] == "start" and line["argv"] == ask]
     assert ["age" in line for line in starts] == [False, True, True]
     assert len({line["pid"] for line in starts}) == 1
     bridge.run(["true"])

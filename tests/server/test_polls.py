@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -24,8 +25,10 @@ from smartsim_bridge.protocol.messages import (
     Stop,
     Terminate,
 )
+from smartsim_bridge.protocol.polls import Key
+from smartsim_bridge.server.backlog import Pace
 from smartsim_bridge.server.commands import Command
-from smartsim_bridge.server.polls import Polls
+from smartsim_bridge.server.polls import BURST, MAX_PACED, Polls
 from smartsim_bridge.server.runs import REMEMBERED
 from smartsim_bridge.server.sessions import Session
 from smartsim_bridge.server.surroundings import Gone
@@ -525,6 +528,76 @@ def test_an_old_answer_is_forgotten(scheduler: Scheduler) -> None:
             assert not here.polls._open
 
     run(talk())
+
+
+# --- how often one question is asked
+
+
+def test_who_asks_again_and_again_shares_runs_at_a_pace(scheduler: Scheduler) -> None:
+    scheduler.open()
+
+    async def talk() -> None:
+        async with site(scheduler) as here:
+            for _ in range(BURST):
+                await here.clients[0].run("squeue")
+            assert scheduler.runs == BURST
+            asked = [here.clients[i % 2].run("squeue") for i in range(50)]
+            for told in await asyncio.gather(*asked):
+                assert (bytes(told.out), told.end.code) == (b"no jobs\n", 0)
+            assert scheduler.runs == BURST + 1
+
+    run(talk())
+
+
+@asynccontextmanager
+async def one_that_waits(scheduler: Scheduler) -> AsyncIterator[Site]:
+    async with site(scheduler) as here:
+        here.polls._paces[await question(here)] = Pace(0.001, 1.0)
+        await here.clients[0].run("squeue")
+        here.clients[0].start("a" * 32, "squeue")
+        await wait_until_async(lambda: here.sessions[0]._register._early)
+        yield here
+
+
+async def question(here: Site) -> Key:
+    here.clients[0].start("e" * 32, "squeue")
+    await wait_until_async(lambda: here.sessions[0].commands)
+    key = here.command(0, "e").key
+    assert key is not None
+    await here.over(0, "e")
+    return key
+
+
+def test_one_that_waits_for_a_common_run_can_be_given_up(scheduler: Scheduler) -> None:
+    scheduler.open()
+
+    async def talk() -> None:
+        async with one_that_waits(scheduler) as here:
+            here.clients[0].link.send(Terminate("a" * 32, 5.0))
+            failed = (await here.over(0, "a")).failed
+            assert failed is not None
+            assert failed.errno == errno.ECANCELED
+
+    run(talk())
+
+
+def test_one_that_waits_is_not_held_back_when_the_server_settles(scheduler: Scheduler) -> None:
+    scheduler.open()
+
+    async def talk() -> None:
+        async with one_that_waits(scheduler) as here:
+            await here.sessions[0]._register.settle(1.0)
+            assert bytes((await here.over(0, "a")).out) == b"no jobs\n"
+
+    run(talk())
+
+
+def test_only_so_many_questions_have_a_pace() -> None:
+    polls = Polls()
+    for number in range(1000):
+        polls._count((number,), 0.0)
+    assert len(polls._paces) == MAX_PACED
+    assert polls.seconds_before((999,), "") == 0.0
 
 
 # --- how it looks from outside
