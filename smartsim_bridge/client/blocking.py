@@ -186,6 +186,11 @@ class Bridge:
     def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
         self._open().call(self._bridge.when_link_changes(tell))
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether it is open and has a link now; one that was lost is sought."""
+        return not self._closed and self._bridge.is_linked
+
     @_as_told_by(AsyncBridge.reconnect)
     def reconnect(self) -> None:
         desk = Desk()

@@ -395,14 +395,14 @@ class AsyncBridge:
 
     @property
     def is_linked(self) -> bool:
-        """Whether there is a link now, as far as we know."""
+        """Whether there is a link now, as far as we know; one that was lost is sought."""
         return self._session.is_linked
 
     @property
     def described(self) -> str:
         """Its state in a few words, for `repr`."""
         session = self._session
-        state = "connected" if session.is_linked else "not connected"
+        state = "connected" if self.is_linked else "not connected"
         return f"{state} by {session.ascent.transport} to {session.talk.welcome.host}"
 
     def __repr__(self) -> str:
@@ -410,7 +410,7 @@ class AsyncBridge:
 
     def _repr_html_(self) -> str:
         """For a notebook; as `repr`, it asks nobody."""
-        colour = GOOD if self._session.is_linked else BAD
+        colour = GOOD if self.is_linked else BAD
         return box(heading(Mark("●", colour, f"Bridge {self.described}")))
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import IO, Any, Union
+from typing import IO, Any
 
 from ..client.blocking import Bridge, Command
 from ..errors import CommandServerError
@@ -27,13 +27,8 @@ STDOUT, STDERR = 1, 2
 PIECE = 64 * 1024
 PIECES = 16  # read ahead of the front end; beyond that the command itself has to wait
 QUIET_SECONDS = 2.0  # without a link, before the user is told: most come back sooner
-# Between INT, TERM and KILL.  srun wants a second INT within one second, which a cell's
-# button cannot give; what has to tidy up needs more than a moment.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 3.0  # between INT, TERM and KILL: what has to tidy up needs more than a moment
 LOOK_UP_SECONDS = 0.5  # Windows sees no interrupt while it waits
-
-# A piece of a stream, its end (empty), or whether there is a link.
-News = Union[tuple[int, bytes], bool]
 
 
 class Following:
@@ -53,16 +48,17 @@ class Following:
         self._show = show
         self._flush = flush
         self._clock = clock
-        self._news: queue.Queue[News] = queue.Queue(PIECES)
+        self._pieces: queue.Queue[tuple[int, bytes]] = queue.Queue(PIECES)
         self._open = {STDOUT: command.stdout, STDERR: command.stderr}
         self._decoders = {
             one: codecs.getincrementaldecoder("utf-8")("replace") for one in self._open
         }
         self._is_left = threading.Event()
-        self._was_interrupted = False
+        self._interrupts = 0
         self._steps = [lambda: command.send_signal(signal.SIGINT), command.terminate, command.kill]
         self._next_step_at = float("inf")
-        self._lost_at = float("inf")
+        self._is_linked = True  # set by the thread of the bridge
+        self._tell_at = float("inf")
         self._was_told = False
 
     def follow(self) -> int:
@@ -81,7 +77,7 @@ class Following:
                 returncode = self._pump()
         finally:
             self._leave()
-        if self._was_interrupted:
+        if self._interrupts:
             raise KeyboardInterrupt
         return returncode
 
@@ -94,48 +90,54 @@ class Following:
                 self._handle_next()
             return self._command.wait()
         except KeyboardInterrupt:
-            self._was_interrupted = True
-            self._go_further()
+            self._interrupted()
             return None
 
     def _handle_next(self) -> None:
-        try:
-            news = self._news.get(timeout=LOOK_UP_SECONDS)
-        except queue.Empty:
-            pass
-        else:
-            self._handle(news)
-            if self._news.empty():
+        with suppress(queue.Empty):
+            self._handle(*self._pieces.get(timeout=LOOK_UP_SECONDS))
+            if self._pieces.empty():
                 self._flush()
         now = self._clock()
         if now >= self._next_step_at:
             self._go_further()
-        if now >= self._lost_at + QUIET_SECONDS:
-            self._lost_at, self._was_told = float("inf"), True
-            self._say("the link was lost; looking for another ...")
+        self._look_at_link(now)
 
-    def _handle(self, news: News) -> None:
-        if isinstance(news, tuple):
-            number, data = news
-            text = self._decoders[number].decode(data, final=not data)
-            if text:
-                self._show[number](text)
-            if not data:
-                del self._open[number]
-        elif not news:
-            self._lost_at = self._clock()
-        else:
-            self._lost_at = float("inf")
+    def _handle(self, number: int, data: bytes) -> None:
+        """An empty piece is the end of its stream."""
+        text = self._decoders[number].decode(data, final=not data)
+        if text:
+            self._show[number](text)
+        if not data:
+            del self._open[number]
+
+    def _look_at_link(self, now: float) -> None:
+        if self._is_linked:
+            self._tell_at = float("inf")
             if self._was_told:
                 self._was_told = False
                 self._say("the link is back")
+        elif not self._was_told:
+            self._tell_at = min(self._tell_at, now + QUIET_SECONDS)
+            if now >= self._tell_at:
+                self._was_told = True
+                self._say("the link was lost; looking for another ...")
 
     def _say(self, text: str) -> None:
         self._show[STDERR](f"%head: {text}\n")
         self._flush()
 
+    def _interrupted(self) -> None:
+        """The second is an INT like the first: srun ends its step at two that come together."""
+        self._interrupts += 1
+        if self._interrupts == 2:
+            with suppress(CommandServerError):
+                self._command.send_signal(signal.SIGINT)
+        else:
+            self._go_further()
+
     def _go_further(self) -> None:
-        """INT first; one that comes again, or time that passes, is less kind."""
+        """INT first; another interrupt, or time that passes, is less kind."""
         if not self._steps:
             raise KeyboardInterrupt  # it cannot be reached: the server ends what nobody follows
         step = self._steps.pop(0)
@@ -158,18 +160,17 @@ class Following:
         # A lost link is told by `wait`, once.
         with suppress(CommandServerError, RuntimeError, ValueError):
             while data := stream.read1(PIECE):  # type: ignore[attr-defined]
-                self._tell((number, data))
-        self._tell((number, b""))
+                self._hand_over(number, data)
+        self._hand_over(number, b"")
 
-    def _link_changed(self, is_linked: bool) -> None:
-        with suppress(queue.Full):  # output is waiting, so there is no silence to explain
-            self._news.put_nowait(is_linked)
-
-    def _tell(self, news: News) -> None:
+    def _hand_over(self, number: int, data: bytes) -> None:
         while not self._is_left.is_set():
             with suppress(queue.Full):
-                self._news.put(news, timeout=LOOK_UP_SECONDS)
+                self._pieces.put((number, data), timeout=LOOK_UP_SECONDS)
                 return
+
+    def _link_changed(self, is_linked: bool) -> None:
+        self._is_linked = is_linked
 
 
 def feed(command: Command, data: bytes) -> None:

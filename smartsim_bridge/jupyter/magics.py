@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,6 +101,8 @@ class BridgeMagics:
             self._running.error(f"what to run stands below %%head, not behind it: {command}")
         with _Plainly():
             bridge = _current()
+            if not bridge.is_linked:
+                _print_to_stderr("%head: there is no link; looking for another ...\n")
             if cell is None:
                 started = _start(bridge, command, options)
             else:
@@ -115,8 +116,8 @@ class BridgeMagics:
     # --- %bridge
 
     def _connect(self, keywords: dict[str, Any]) -> Bridge:
-        former = self._made[1] if self._made is not None else None
-        if former is not None and self._made == (keywords, former) and _is_connected(former):
+        words, former = self._made or ({}, None)
+        if former is not None and words == keywords and _is_in_use(former):
             return former  # the cell was run again: nobody wants to be asked for a code again
         progress = self._progress(keywords.get("addr", "the head"))
         try:
@@ -144,7 +145,8 @@ class BridgeMagics:
             smartsim_bridge.shutdown_command_server(bridge)
         else:
             bridge.close()
-        self._made = None
+        if self._made is not None and self._made[1] is bridge:
+            self._made = None
         sys.stdout.write(f"{'server stopped' if is_stopping else 'closed'}: {told}\n")
 
     def _complete(self, ipython: Any, event: Any) -> list[str]:
@@ -202,19 +204,19 @@ def _current() -> Bridge:
         raise NoServer(none.what, advice=_CONNECT_FIRST) from None
 
 
-def _is_connected(bridge: Bridge) -> bool:
+def _is_in_use(bridge: Bridge) -> bool:
+    """Whether it is the one that %head takes, and connected."""
     try:
-        return bridge.status().connected
+        return _current() is bridge and bridge.status().connected
     except CommandServerError:
         return False
 
 
-def _words(shell: str | None) -> list[str]:
+def _words(shell: list[str]) -> list[str]:
     """What runs a cell that is its input."""
-    words = shlex.split(shell or "")
-    if words and os.path.basename(words[0]) not in _SHELLS:
-        return words
-    return ["/bin/sh", "-c", _AS_FILE, "%%head", *words]
+    if shell and os.path.basename(shell[0]) not in _SHELLS:
+        return shell
+    return ["/bin/sh", "-c", _AS_FILE, "%%head", *shell]
 
 
 def _start(
@@ -230,10 +232,19 @@ def _start(
     if cell:
         give = partial(feed, started, cell.encode("utf-8", "surrogateescape"))
         if options.bg:
-            give()  # who lets go of it must have said all
+            _now(give, started)
         else:
             in_thread("cell", give)
     return started
+
+
+def _now(give: Callable[[], None], command: Command) -> None:
+    """Who lets go of a command must have told it all; a half of it must not run."""
+    try:
+        give()
+    except BaseException:
+        command.kill()
+        raise
 
 
 def _print(text: str) -> None:

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable
 from typing import NoReturn
 
-__all__ = ["bridge_parser", "head_parser", "parse", "parse_before_command"]
+__all__ = ["bridge_parser", "head_parser", "option_names", "parse", "parse_before_command"]
 
 # Given by the face itself.
 _OURS = ("addr", "ask", "on_stage")
@@ -56,11 +56,16 @@ def head_parser() -> argparse.ArgumentParser:
     """Options of %head and %%head."""
     parser = _Parser("head", add_help=False, allow_abbrev=False)
     parser.add_argument("--cwd", metavar="DIRECTORY")
-    parser.add_argument("--shell", metavar="INTERPRETER")
+    parser.add_argument("--shell", metavar="INTERPRETER", type=shlex.split, default=[])
     parser.add_argument("--out", metavar="VARIABLE")
     parser.add_argument("--bg", action="store_true")
     parser.add_argument("--no-raise-error", dest="raises", action="store_false")
     return parser
+
+
+def option_names(parser: argparse.ArgumentParser) -> dict[str, bool]:
+    """Each option, and whether a value follows it."""
+    return {name: action.nargs != 0 for name, action in parser._option_string_actions.items()}
 
 
 def parse(parser: argparse.ArgumentParser, line: str) -> argparse.Namespace:
@@ -76,9 +81,7 @@ def parse_before_command(
     parser: argparse.ArgumentParser, line: str
 ) -> tuple[argparse.Namespace, str]:
     """The options that the line begins with, and the command as it was typed."""
-    takes_value = {
-        option: action.nargs != 0 for action in parser._actions for option in action.option_strings
-    }
+    takes_value = option_names(parser)
     end, is_value = 0, False
     while word := _WORD.match(line, end):
         text = word[1]

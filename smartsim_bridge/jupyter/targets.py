@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidSettings
 from ..ssh.config_line import split_keyword, split_words
+from .options import option_names
 
 __all__ = ["candidates", "named_hosts"]
 
@@ -19,11 +20,8 @@ _CONFIG = Path("~", ".ssh", "config")
 
 def candidates(parser: argparse.ArgumentParser, symbol: str) -> list[str]:
     """Words that begin with `symbol`."""
-    words: Iterable[str]
-    if symbol.startswith("-"):
-        words = (option for action in parser._actions for option in action.option_strings)
-    else:
-        words = named_hosts(_CONFIG.expanduser())
+    is_option = symbol.startswith("-")
+    words = option_names(parser) if is_option else named_hosts(_CONFIG.expanduser())
     return sorted({word for word in words if word.startswith(symbol)})
 
 

@@ -33,7 +33,6 @@ TWINS = [
             "described",
             "given_up",
             "host",
-            "is_linked",
             "on_behalf_of",
             "reconnect_with",
             "replace_server_with",

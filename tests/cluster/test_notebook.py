@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 from .cluster import Cluster
+from .site import CLONE
 
 pytestmark = pytest.mark.cluster
 
@@ -26,7 +29,6 @@ def outputs(cell: Any) -> tuple[str, str]:
 
 
 def test_the_pictured_notebook_runs_without_slurm_on_its_host(cluster: Cluster) -> None:
-    pytest.importorskip("nbclient")
     spec = spec_from_file_location("draw_notebook", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -44,3 +46,29 @@ def test_the_pictured_notebook_runs_without_slurm_on_its_host(cluster: Cluster) 
     assert {"ocean", "ice"} <= set(ast.literal_eval(names[1]))
     assert status[1].startswith("connected by tunnel to login1")
     assert "squeue --me --noheader" in commands[1]
+
+
+INTERRUPTED = """
+import sys
+from tests.support.notebook import running_notebook
+presses = [None] * int(sys.argv[1])
+def press(cell):
+    while "runs" in cell.stdout and presses:
+        presses.pop()
+        notebook.interrupt()
+with running_notebook() as notebook:
+    notebook.execute("%load_ext smartsim_bridge\\n%bridge login1")
+    cell = notebook.execute("%head srun -N 2 sh -c 'echo runs; sleep 300'", meanwhile=press)
+    print(cell.error)
+"""
+
+
+@pytest.mark.parametrize("presses", ["1", "2"])
+def test_the_stop_button_ends_a_step_on_the_nodes(cluster: Cluster, presses: str) -> None:
+    """srun wants to be interrupted twice within a second; most press a button once."""
+    cluster.without_slurm("compute1")
+    near = cluster.near("compute1", "alice")
+    done = near.python(INTERRUPTED, presses, env={"PYTHONPATH": str(CLONE)}, timeout=60)
+    assert done.stdout.splitlines() == ["KeyboardInterrupt: "], done.stderr
+    login1 = cluster.host("login1")
+    wait_until(lambda: login1.run("squeue", "--me", "--noheader", user="alice").stdout == "")

@@ -131,12 +131,12 @@ def test_what_does_not_listen_is_told_with_less_and_less_kindness() -> None:
     assert 2 * following.GRACE_SECONDS <= place.now <= 4 * following.GRACE_SECONDS
 
 
-def test_each_interrupt_is_the_next_step_at_once() -> None:
+def test_the_second_interrupt_is_like_the_first_and_the_third_is_not() -> None:
     command = HeadCommand(signal.SIGTERM)
-    place = Place(command, interrupt, lambda: None, interrupt)
+    place = Place(command, interrupt, lambda: None, interrupt, interrupt)
     with pytest.raises(KeyboardInterrupt):
         place.follow()
-    assert command.signals == [signal.SIGINT, signal.SIGTERM]
+    assert command.signals == [signal.SIGINT, signal.SIGINT, signal.SIGTERM]
     assert place.now == 0.0
 
 

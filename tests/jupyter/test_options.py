@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from smartsim_bridge import init_command_server
-from smartsim_bridge.jupyter.options import bridge_parser, head_parser, parse, parse_before_command
-
-pytest.importorskip("IPython")
+from smartsim_bridge.jupyter.options import (
+    bridge_parser,
+    head_parser,
+    option_names,
+    parse,
+    parse_before_command,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to-notebook.md"
 
@@ -54,5 +58,4 @@ def test_the_command_begins_after_the_options_and_is_left_alone(
 
 def test_every_option_of_head_is_in_the_page() -> None:
     told = re.findall(r"^\| `(--[a-z-]+)", PAGE.read_text("utf-8"), re.MULTILINE)
-    parser = head_parser()
-    assert told == [option for action in parser._actions for option in action.option_strings]
+    assert told == list(option_names(head_parser()))

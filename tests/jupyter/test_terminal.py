@@ -9,10 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("IPython")
-
 IPYTHON = (sys.executable, "-m", "IPython", "--colors=NoColor", "--no-banner")
 RUN_SECONDS = 40.0
 

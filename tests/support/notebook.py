@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
+from jupyter_client.manager import start_new_kernel
 
 __all__ = ["Cell", "Notebook", "running_notebook"]
 
@@ -131,10 +131,8 @@ class Notebook:
 @contextmanager
 def running_notebook(environment: Mapping[str, str] | None = None) -> Iterator[Notebook]:
     """A kernel of this Python; with the block."""
-    manager = pytest.importorskip("jupyter_client.manager")
-    pytest.importorskip("ipykernel")
-    more = {} if environment is None else {"env": dict(environment)}
-    kernel, client = manager.start_new_kernel(startup_timeout=START_SECONDS, **more)
+    more: dict[str, Any] = {} if environment is None else {"env": dict(environment)}
+    kernel, client = start_new_kernel(startup_timeout=START_SECONDS, **more)
     try:
         yield Notebook(kernel, client)
     finally:
