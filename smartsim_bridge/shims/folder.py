@@ -1,4 +1,4 @@
-"""The folder of shims: made whole or not at all, and found on a PATH.
+"""The folder of shims, made whole or not at all.
 
 It lies in the home, since batch scripts may name what is in it, and stays when its bridge is
 closed.  Its name is a digest of what it holds: another version, interpreter or list of
@@ -7,7 +7,6 @@ files; neither bridges nor this process's environment.
 
     make_folder(parent, commands, python) -> Path     `parent`/<digest>, to be put first on PATH
     fill_folder(folder, commands, python, agent=..., agent_socket=...)   a place of the user's
-    without_shims(path) -> str                        a PATH less all such folders
     shims_in(folder) -> list[str]                     the commands there; none if it is no such
 """
 
@@ -27,9 +26,9 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import InvalidSettings, ShimsUnavailable
-from .stub import MARKER, stub_text
+from .stub import MARKER, SIGN, stub_text
 
-__all__ = ["MARKER", "fill_folder", "make_folder", "shims_in", "without_shims"]
+__all__ = ["MARKER", "fill_folder", "make_folder", "shims_in"]
 
 PROGRAM = "stand_in.py"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -48,14 +47,15 @@ def make_folder(parent: Path, commands: Iterable[str], python: str) -> Path:
     """
     names = _checked(commands, python)
     with _explained(parent):
+        parent = Path(os.path.abspath(parent))
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = Path(os.path.abspath(parent)) / _digest(names, python)
+        _see_that_it_is_ours(parent, os.stat(parent))
+        # Of several names of one directory, the other may be unknown where a job runs.
+        folder = parent / _digest(_contents(parent, names, python))
         contents = _contents(folder, names, python)
-        if not _is_there(folder):
+        if not os.path.lexists(folder):
             _make(folder, contents)
-        _is_there(folder)
         _mend(folder, contents)
-        _examine(folder, names)
     return folder
 
 
@@ -77,29 +77,27 @@ def fill_folder(
     with _explained(folder):
         folder = Path(os.path.abspath(folder))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _is_there(folder)
-        present = set(os.listdir(folder))
+        present = os.listdir(folder)
         if present and MARKER not in present:
             raise ShimsUnavailable(f"{folder} holds what is no shim", step="shims")
-        contents = _contents(folder, names, python, agent, agent_socket)
-        _mend(folder, contents)
+        _mend(folder, _contents(folder, names, python, agent, agent_socket))
         for name in set(shims_in(folder)) - set(names):
             (folder / name).unlink()
-        _examine(folder, names)
 
 
 def shims_in(folder: Path) -> list[str]:
     """The commands that `folder` has shims of; none where it is no folder of shims."""
     if not (folder / MARKER).exists():
         return []
-    names = (name for name in os.listdir(folder) if _NAME.fullmatch(name) and name != PROGRAM)
-    return sorted(name for name in names if (folder / name).is_file())
+    return sorted(name for name in os.listdir(folder) if _is_shim(folder / name))
 
 
-def without_shims(path: str) -> str:
-    """`path`, as in the variable PATH, less every folder of shims."""
-    kept = (one for one in path.split(os.pathsep) if not os.path.exists(os.path.join(one, MARKER)))
-    return os.pathsep.join(kept)
+def _is_shim(file: Path) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return SIGN in opened.read(200)
+    except OSError:
+        return False
 
 
 def _checked(commands: Iterable[str], python: str) -> list[str]:
@@ -112,10 +110,6 @@ def _checked(commands: Iterable[str], python: str) -> list[str]:
     return names
 
 
-def _program() -> bytes:
-    return (files(__package__) / PROGRAM).read_bytes()
-
-
 def _contents(
     folder: Path,
     names: Iterable[str],
@@ -123,7 +117,7 @@ def _contents(
     agent: Sequence[str] = (),
     agent_socket: str = "",
 ) -> dict[str, bytes]:
-    """What is in each file; the marker last, for what bears it is whole."""
+    """What is in each file.  The marker comes first: what bears it may be mended."""
     shell = next((line for file, line in _SHELLS if os.access(file, os.X_OK)), "/bin/sh")
     stubs = {
         name: os.fsencode(
@@ -139,37 +133,30 @@ def _contents(
         for name in names
     }
     marker = f"shims of smartsim-bridge {__version__}\n".encode()
-    return {PROGRAM: _program(), **stubs, MARKER: marker}
+    program = (files(__package__) / PROGRAM).read_bytes()
+    return {MARKER: marker, PROGRAM: program, **stubs}
 
 
-def _digest(names: Iterable[str], python: str) -> str:
-    contents = _contents(Path("/"), names, python)
+def _digest(contents: Mapping[str, bytes]) -> str:
     found = hashlib.sha256()
     for name, content in contents.items():
         found.update(b"%s %d\0%s" % (name.encode(), len(content), content))
     return found.hexdigest()[:16]
 
 
-def _is_there(folder: Path) -> bool:
-    """Raises ShimsUnavailable where somebody else can put anything into what is there."""
-    try:
-        found = os.lstat(folder)
-    except FileNotFoundError:
-        return False
+def _see_that_it_is_ours(place: Path, found: os.stat_result) -> None:
+    """Raises ShimsUnavailable where somebody else may put anything there."""
     is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if found.st_uid != os.geteuid() or not is_private:
-        raise ShimsUnavailable(
-            f"{folder} is not a directory that belongs to you alone", step="shims"
-        )
-    return True
+        what = f"{place} is not a directory that belongs to you alone"
+        raise ShimsUnavailable(what, step="shims")
 
 
 def _make(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Under another name first; of several processes one wins, and all have the same."""
     stage = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        for name, content in contents.items():
-            _write(stage / name, content, _mode(name))
+        _mend(stage, contents)
         os.rename(stage, folder)
     except OSError as fault:
         if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another was first
@@ -179,22 +166,13 @@ def _make(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _mend(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """A file that something removed, or left half-written, is put in place as a whole."""
+    """A file that is missing, half-written or changed is put in place as a whole."""
+    _see_that_it_is_ours(folder, os.lstat(folder))
     for name, content in contents.items():
-        file = folder / name
-        if _is_as_it_should_be(file, content, _mode(name)):
-            continue
-        fresh = folder / f".{name}.{os.getpid()}"
-        try:
-            _write(fresh, content, _mode(name))
-            os.replace(fresh, file)
-        finally:
-            fresh.unlink(missing_ok=True)
-
-
-def _examine(folder: Path, names: Iterable[str]) -> None:
-    for name in names:
-        if not os.access(folder / name, os.X_OK):
+        mode = 0o600 if name in (PROGRAM, MARKER) else 0o700
+        if not _is_as_it_should_be(folder / name, content, mode):
+            _write(folder / name, content, mode)
+        if mode & stat.S_IXUSR and not os.access(folder / name, os.X_OK):
             raise ShimsUnavailable(
                 f"Programs in {folder} cannot be run",
                 step="shims",
@@ -202,26 +180,25 @@ def _examine(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def _mode(name: str) -> int:
-    return 0o600 if name in (PROGRAM, MARKER) else 0o700
-
-
 def _write(file: Path, content: bytes, mode: int) -> None:
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
-        os.fchmod(opened.fileno(), mode)  # whatever the umask is
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())  # a full disk may say so only now
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with open(descriptor, "wb") as opened:
+            os.fchmod(descriptor, mode)
+            opened.write(content)
+            opened.flush()
+            os.fsync(descriptor)  # a full disk may say so only now
+        os.replace(fresh, file)
+    except BaseException:
+        os.unlink(fresh)
+        raise
 
 
 def _is_as_it_should_be(file: Path, content: bytes, mode: int) -> bool:
     try:
         found = os.lstat(file)
-        return (
-            stat.S_ISREG(found.st_mode)
-            and not mode & ~found.st_mode
-            and (file.read_bytes() == content)
-        )
+        is_file = stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == mode
+        return is_file and file.read_bytes() == content
     except OSError:
         return False
 

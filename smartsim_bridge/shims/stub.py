@@ -10,10 +10,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["MARKER", "stub_text"]
+__all__ = ["MARKER", "SIGN", "stub_text"]
 
 # In every folder of shims: how a shim that looks for the real command knows them all.
 MARKER = ".smartsim-bridge"
+
+# Stands in the second line of every shim.
+SIGN = b": a shim of smartsim-bridge"
 
 # No `site`, and nothing of the user's environment, has a say in the program that is started.
 # UTF-8 by force: whatever the locale is, arguments then come through byte by byte.
@@ -23,7 +26,7 @@ _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); import stand_in; stand_
 # LC_CTYPE: the interpreter overwrites it in a C locale; so the program is told what it was.
 _TEMPLATE = """\
 #!{shell}
-# {command}, on the head: a shim of smartsim-bridge, which made this and makes it anew.
+# {command}{sign}, which made this and makes it anew.
 smartsim_bridge_run() {{
     exec {python} {options} -c {program} \\
         {folder} {command} "${{LC_CTYPE+=$LC_CTYPE}}" "$@"
@@ -92,6 +95,7 @@ def stub_text(
         python=quoted(python),
         options=_OPTIONS,
         program=quoted(_PROGRAM),
+        sign=SIGN.decode(),
         marker=MARKER,
         otherwise=otherwise.format(
             command=command, agent=" ".join(map(quoted, agent)), socket=quoted(agent_socket)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from smartsim_bridge.shims.folder import (
     fill_folder,
     make_folder,
     shims_in,
-    without_shims,
 )
 from tests.support.users import User
 
@@ -122,6 +122,45 @@ def test_a_disk_without_room_is_told_and_nothing_stays(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [("size=8k", "No space left on device"), ("noexec", "Programs in .* cannot be run")],
+)
+def test_a_file_system_that_will_not_do_is_told(tmp_path: Path, options: str, what: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from smartsim_bridge.shims.folder import make_folder\n"
+        "make_folder(Path(sys.argv[1]), ['sbatch', 'srun', 'squeue'], sys.executable)"
+    )
+    line = 'mount -t tmpfs -o "$1,mode=700" none "$2" && exec "$3" -c "$4" "$2"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", line, "sh", options, str(tmp_path), sys.executable, code],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert re.search(f"ShimsUnavailable: .*{what}", done.stderr), done.stderr
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Whoever may rename the folder may put another in its place."""
+    tmp_path.chmod(0o770)
+    with pytest.raises(ShimsUnavailable, match="belongs to you alone"):
+        make_folder(tmp_path, COMMANDS, sys.executable)
+
+
+def test_each_name_of_a_directory_has_a_folder_of_its_own(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(made.parent)
+    again = make_folder(tmp_path / "link", COMMANDS, sys.executable)
+
+    assert again.parent == tmp_path / "link"
+    assert again.name != made.name
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
 def test_a_folder_that_others_may_write_to_is_refused(made: Path, mode: int) -> None:
     made.chmod(mode)
@@ -195,21 +234,20 @@ def test_a_chosen_folder_has_exactly_the_commands_asked_for(tmp_path: Path) -> N
     assert "/x </dev/null" in (place / "sbatch").read_text()
 
 
+def test_what_the_user_put_there_stays(tmp_path: Path) -> None:
+    place = tmp_path / "bin"
+    fill_folder(place, ["sbatch", "squeue"], sys.executable)
+    (place / "mine").write_text("#!/bin/sh\n")
+    (place / "tree").mkdir()
+    fill_folder(place, ["squeue"], sys.executable)
+
+    assert shims_in(place) == ["squeue"]
+    assert {"mine", "tree"} <= set(os.listdir(place))
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "sbatch").write_text("mine")
     with pytest.raises(ShimsUnavailable, match="holds what is no shim"):
         fill_folder(tmp_path, COMMANDS, sys.executable)
     assert os.listdir(tmp_path) == ["sbatch"]
     assert shims_in(tmp_path) == []
-
-
-# --- on a PATH
-
-
-def test_a_path_is_rid_of_every_folder_of_shims(made: Path, tmp_path: Path) -> None:
-    other = make_folder(tmp_path, ["sinfo"], sys.executable)
-    path = f"{made}:/usr/bin::{other}/:/bin:{made}"
-
-    assert without_shims(path) == "/usr/bin::/bin"
-    assert without_shims("") == ""
-    assert without_shims(str(made)) == ""
