@@ -52,6 +52,11 @@ def test_list_is_sorted_and_shown() -> None:
     assert set(names) <= set(dir(smartsim_bridge))
 
 
+def test_the_extension_is_found_without_what_it_extends() -> None:
+    script = "import smartsim_bridge as bridge\nbridge.load_ipython_extension"
+    assert not loaded_after(script) & {"IPython", "paramiko", "zmq", "asyncio"}
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = smartsim_bridge.nonsense

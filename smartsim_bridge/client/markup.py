@@ -88,7 +88,7 @@ def heading(cell: Cell, more: str = "") -> str:
 
 def note(title: str, *lines: str, advice: str = "") -> str:
     """What went wrong, and below it what to do."""
-    said = "".join(f'<div style="{_CODE}">{_escaped(line)}</div>' for line in lines)
+    said = "".join(f'<div style="white-space:pre-wrap">{_escaped(line)}</div>' for line in lines)
     end = f"<div><strong>What to do:</strong> {_escaped(advice)}</div>" if advice else ""
     name = _filled(Mark("✗", BAD, title))
     return f'<div role="alert" style="{_NOTE}"><strong>{name}</strong>{said}{end}</div>'

@@ -124,6 +124,8 @@ class BridgeMagics:
             made = smartsim_bridge.init_command_server(**keywords, on_stage=progress)
         except BaseException as error:
             progress.fail(error)
+            if progress.shows_advice and isinstance(error, CommandServerError):
+                _show_as(error, error.what)
             raise
         progress.succeed()
         self._made = (keywords, made)
@@ -185,9 +187,14 @@ class _Plainly:
         ):
             if isinstance(error, BridgeClosed):
                 error.advice = _CONNECT_FIRST
-            said = f"{type(error).__name__}: {error}".removesuffix(": ")
-            # IPython asks an exception for this; picklable, for errors cross processes.
-            error.__dict__["_render_traceback_"] = partial(list, [said])
+            _show_as(error, str(error))
+
+
+def _show_as(error: BaseException, text: str) -> None:
+    """IPython asks an exception for this; the first word on it stays."""
+    said = f"{type(error).__name__}: {text}".removesuffix(": ")
+    # Picklable, for errors cross processes.
+    error.__dict__.setdefault("_render_traceback_", partial(list, [said]))
 
 
 def forget(ipython: Any) -> None:

@@ -24,6 +24,8 @@ __all__ = ["Lines", "Picture", "Progress"]
 class Progress:
     """Listens to stages until it is told the end."""
 
+    shows_advice = False  # of the error: else whoever raises it has to
+
     def __init__(self, target: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.target = target
         self.stages: list[Stage] = []
@@ -81,6 +83,8 @@ class Lines(Progress):
 
 class Picture(Progress):
     """For a notebook: one output, drawn anew."""
+
+    shows_advice = True
 
     def __init__(self, target: str, display: Callable[..., Any], **keywords: Any) -> None:
         super().__init__(target, **keywords)

@@ -54,6 +54,15 @@ def test_lines_and_status_are_text(near_side: dict[str, str], tmp_path: Path) ->
     assert "magics.py" not in out + err  # the way it took through our rooms
 
 
+def test_a_failure_is_told_with_its_advice(near_side: dict[str, str], tmp_path: Path) -> None:
+    lines = ["%bridge nowhere.invalid --transport tunnel"]
+    with ipython(lines, tmp_path, near_side) as running:
+        out, err = running.communicate(timeout=RUN_SECONDS)
+    assert "✗ resolve" in err
+    assert "✗ Not connected to nowhere.invalid" in err
+    assert "Check the spelling" in out + err
+
+
 def test_ctrl_c_ends_the_command(near_side: dict[str, str], tmp_path: Path) -> None:
     told = tmp_path / "told"
     trap = f"trap 'echo INT >{told}; exit 0' INT"
