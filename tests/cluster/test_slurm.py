@@ -193,6 +193,8 @@ with init_command_server("login1", autostart=True, keep_env=("SLURM_KEPT",)) as 
     submit = ["sbatch", "--parsable", "-o", "inner.env", "--wrap", "env"]
     print(subprocess.run(submit, capture_output=True, text=True, check=True).stdout.strip())
     print(bridge.status().left_behind)
+    # Typed inside an allocation, it means a step of that.
+    subprocess.run(["srun", "-N2", "-J", "step-of-the-outer", "true"], check=True)
 """
 OUTER = [
     *("SLURM_PROCID", "SLURM_NNODES", "SLURM_CPU_BIND", "SLURM_KEPT", "SBATCH_PARTITION"),
@@ -208,12 +210,13 @@ def test_a_job_from_inside_a_job_knows_nothing_of_it(cluster: Cluster) -> None:
     two_nodes = ("sbatch", "--parsable", "-N2", "-w", "compute[1-2]", "-o", "outer.out")
     outer = login1.run(*two_nodes, input=f"#!/bin/sh\n{python}\n", user="alice").stdout.strip()
     wait_for_job(cluster, outer)
+    assert "step-of-the-outer|COMPLETED" in steps_of(cluster, outer)
     inner, left_behind = home_file(cluster, "outer.out").splitlines()
     wait_for_job(cluster, inner)
     told = variables(home_file(cluster, "inner.env"))
     assert told.pop("SLURM_KEPT") == "of-the-outer"
-    assert told["SLURM_JOB_ID"] == inner
-    assert not [name for name, value in told.items() if value in ("of-the-outer", outer)]
+    assert told["SLURM_JOB_ID"] == told["SLURM_JOBID"] == inner
+    assert "of-the-outer" not in told.values()
     # What Slurm itself sets for such a job, no more and no less.
     submit = ("sbatch", "--parsable", "-o", "plain.env", "--wrap", "env")
     wait_for_job(cluster, login1.run(*submit, user="alice").stdout.strip())
