@@ -16,7 +16,7 @@ from smartsim_bridge.jupyter.options import (
     parse_before_command,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to-notebook.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "notebook.md"
 
 
 def bridge(line: str) -> dict[str, object]:
