@@ -92,6 +92,7 @@ class Relay:
         self._in = bytearray()  # from it
         self._rest: tuple[int, memoryview] | None = None  # for stdout or stderr
         self._can_send = True
+        self._has_ended = False  # the reception: all that it ever said is in _in
         self._reads = False
         self._unanswered = 0
         self._was_told_to_end = False
@@ -141,6 +142,8 @@ class Relay:
             self._receive()
 
     def _may_receive(self) -> bool:
+        if self._has_ended:
+            return False
         return not self._rest or (self._was_told_to_end and len(self._in) < AHEAD)
 
     def _flush(self) -> None:
@@ -159,10 +162,11 @@ class Relay:
             return
         except OSError:
             data = b""
-        if not data:
-            fail(self._command, "the bridge has ended before the command did")
-        self._unanswered = 0
-        self._in += data
+        if data:
+            self._unanswered = 0
+            self._in += data
+        else:
+            self._has_ended = True
         if self._rest:
             self._look_ahead()
 
@@ -177,12 +181,12 @@ class Relay:
             at = end
 
     def _take_frame(self) -> bool:
-        if len(self._in) < 5:
-            return False
         length = int.from_bytes(self._in[1:5], "big")
         if length > PAYLOAD_LIMIT:
             fail(self._command, "the bridge speaks another language")
         if len(self._in) < 5 + length:
+            if self._has_ended:
+                fail(self._command, "the bridge has ended before the command did")
             return False
         kind, payload = bytes(self._in[:1]), bytes(self._in[5 : 5 + length])
         del self._in[: 5 + length]

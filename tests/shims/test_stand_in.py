@@ -494,6 +494,22 @@ def test_a_command_that_ended_by_itself_loses_no_output(reception: Reception) ->
     assert process.returncode == 3
 
 
+@pytest.mark.parametrize("returncode", [3, -signal.SIGINT])
+def test_all_that_was_said_counts_though_the_reception_has_gone(
+    reception: Reception, returncode: int
+) -> None:
+    process, caller = reception.call(reception.folder / "srun")
+    process.send_signal(signal.SIGINT)
+    assert caller.receive() == (wire.SIGNAL, b"2")
+    output = bytes(MB // 8)  # more than a pipe takes at once
+    caller.connection.sendall(wire.frame(wire.OUTPUT, output) + wire.exit_frame(returncode))
+    caller.connection.close()
+
+    said, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, errors) == (returncode, b"")
+    assert returncode < 0 or said == output
+
+
 def test_a_reader_who_leaves_ends_the_command(reception: Reception) -> None:
     process, caller = reception.call(reception.folder / "squeue")
     assert process.stdout is not None
