@@ -12,7 +12,7 @@ from .listing_text import HEADINGS, NUMBERS, cells, table
 __all__ = ["CommandList"]
 
 # A server remembers hundreds; a cell that shows them all hides what runs now.
-SHOWN = 40
+SHOWN = 40  # besides older ones that are not over
 LETTERS = 100  # of a command: a script among its words would fill the cell
 
 
@@ -24,27 +24,29 @@ class CommandList(list[CommandInfo]):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """As IPython shows it where there is no HTML."""
-        left_out = self._left_out()
-        latest = CommandList(self[-SHOWN:])
-        printer.text(str(latest) + (f"\n{left_out}" if left_out else ""))
+        shown, left_out = self._shown()
+        printer.text(f"{shown}\n{left_out}" if left_out else str(shown))
 
     def _repr_html_(self) -> str:
         if not self:
             return markup.box(markup.heading("No commands"))
+        shown, left_out = self._shown()
         now = time.time()
         drawn = markup.table(
             HEADINGS,
-            [_row(one, now) for one in self[-SHOWN:]],
+            [_row(one, now) for one in shown],
             caption="Commands on the head",
             numbers=NUMBERS,
             code=("ID", "COMMAND"),
         )
-        left_out = self._left_out()
         return markup.box(drawn, markup.heading("", left_out) if left_out else "")
 
-    def _left_out(self) -> str:
-        count = len(self) - SHOWN
-        return f"and {count} older: print() shows all" if count > 0 else ""
+    def _shown(self) -> tuple[CommandList, str]:
+        """What is shown, and a line that says what is not."""
+        older = [one for one in self[:-SHOWN] if not one.is_over]
+        shown = CommandList([*older, *self[-SHOWN:]])
+        count = len(self) - len(shown)
+        return shown, f"and {count} older: print() shows all" if count else ""
 
 
 def _row(one: CommandInfo, now: float) -> tuple[markup.Cell, ...]:

@@ -110,8 +110,9 @@ class Picture(Progress):
 
     def _text(self, mark: markup.Mark, error: BaseException | None) -> str:
         took = f", {self.seconds:.1f} s" if self._is_over else ""
+        said = "" if error is None else str(error)
         lines = [f"{mark.symbol} {mark.words}{took}", *map(_line, self.stages)]
-        return "\n".join(lines + ([markup.plain(str(error))] if error is not None else []))
+        return "\n".join([*lines, *map(markup.plain, said.splitlines())])
 
 
 def _reason(error: BaseException) -> str:
@@ -120,7 +121,7 @@ def _reason(error: BaseException) -> str:
         return markup.note(type(error).__name__, str(error))
     where = ", ".join(one for one in (error.host, error.step) if one)
     said = f"{error.what} ({where})" if where else error.what
-    rows = getattr(error, "reasons", ()) if isinstance(error, NoRungHeld) else ()
+    rows = error.reasons if isinstance(error, NoRungHeld) else ()
     noise = error.noise if isinstance(error, BootstrapFailed) else ""
     return markup.note(
         type(error).__name__,

@@ -68,9 +68,11 @@ def test_of_a_long_command_the_beginning_is_seen_first() -> None:
     assert "x" * 500 in html
 
 
-def test_of_many_the_latest_are_shown() -> None:
-    commands = CommandList([RUNNING] * 10 + [ENDED] * SHOWN)
-    assert "and 10 older" in commands._repr_html_()
-    assert shown(commands).endswith("and 10 older: print() shows all")
-    assert "running" not in shown(commands)
-    assert "running" in str(commands)
+def test_of_many_those_that_run_and_the_latest_are_shown() -> None:
+    old = replace(ENDED, argv=("old",))
+    commands = CommandList([RUNNING, *[old] * 10, *[ENDED] * SHOWN])
+    for picture in (shown(commands), commands._repr_html_()):
+        assert "and 10 older: print() shows all" in picture
+        assert "running" in picture
+        assert "old" not in picture.replace("older", "").replace("bold", "")
+    assert "old" in str(commands)
