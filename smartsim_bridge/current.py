@@ -104,7 +104,11 @@ def init_command_server(
     )
     bridge = Bridge.from_settings(settings)
     if settings.shims:
-        open_shims(bridge, settings)
+        try:
+            open_shims(bridge, settings)
+        except BaseException:
+            bridge.close()
+            raise
     with _lock:
         _current = bridge
         _bridges.add(bridge)

@@ -75,8 +75,9 @@ def _bridge() -> Bridge:
         if not address:
             raise
     host, separator, port = address.rpartition(":")
+    # Nobody here has asked for anything but this command: PATH is left alone.
     if not separator:
-        return init_command_server(address, None)
+        return init_command_server(address, None, shims=False)
     if not port.isdigit():
         raise InvalidSettings(f"{VARIABLE}={address!r} is not HOST:PORT", step="settings")
-    return init_command_server(host, int(port))
+    return init_command_server(host, int(port), shims=False)

@@ -55,6 +55,7 @@ class BridgeStatus:
     joined: int = 0  # ... that were answered by the run of another
     poll_cache: float = 0.0  # for how many seconds the server keeps an answer
     shims: tuple[str, ...] = ()  # commands of the head that this process has stand-ins for
+    notices: tuple[str, ...] = ()  # what works less well than it might, and why
     left_behind: tuple[str, ...] = ()  # variables of the enclosing job that do not go along
 
     def __str__(self) -> str:
@@ -62,6 +63,7 @@ class BridgeStatus:
         server = f"{self.server_host}, server {self.version}, pid {self.server_pid}"
         lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
         lines += [f"another server of yours: {other}" for other in self.others]
+        lines += self.notices
         if self.poll_cache:
             lines.append(f"answers of squeue and its like may be {self.poll_cache:g} s old")
         return "\n  ".join(lines)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 __all__ = [
     "DROPPED",
     "OURS",
+    "SHIM_MARKER",
     "command_environment",
     "left_behind",
     "matches",
@@ -24,6 +25,8 @@ __all__ = [
 
 # Set by a scheduler or MPI launcher for the job that encloses the caller.
 DROPPED = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI*", "PMIX_*")
+# In every folder of shims: no command of a server is looked for there.
+SHIM_MARKER = ".smartsim-bridge"
 OURS = ("SMARTSIM_BRIDGE_*", "SMARTSIM_REMOTE")
 
 # `srun` inside an allocation means a step of that allocation: it needs the job's id.

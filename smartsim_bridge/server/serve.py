@@ -47,6 +47,7 @@ from .options import ServerOptions
 from .places import Places, private_directory
 from .polls import Polls
 from .register import Register
+from .search_path import without_shims
 from .sessions import MAX_NAME, Session
 from .site import is_safe_site
 from .spool import Spool
@@ -87,7 +88,7 @@ class Server:
             self._come_in,
         )
         self._file = BeaconFile(places, self._host, self._boot)
-        self._environment = without_job(environ)
+        self._environment = without_shims(without_job(environ))
         self._directory = _home(environ)
         self._started = time.time() if past is None else past.server["started"]
         self._stop_grace: float | None = None

@@ -20,13 +20,17 @@ __all__ = ["Errand", "errand"]
 
 @dataclass(frozen=True)
 class Errand:
-    """`argv` begins with the head's own program; `caller` is the shim's whole environment."""
+    """`argv` begins with the head's own program; `caller` is the shim's whole environment.
+
+    `directory` and the files that `argv` names are those of this host.
+    """
 
     argv: tuple[str, ...]
     directory: str
     environment: dict[str, str]
     caller: dict[str, str]
     wants_input: bool
+    input: bytes | None = None  # instead of the shim's
 
 
 def errand(

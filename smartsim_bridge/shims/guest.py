@@ -48,7 +48,7 @@ class Host(Protocol):
     bridge: AsyncBridge
     patience: float  # how long a poll is asked again
 
-    def errand(self, hello: wire.Hello) -> Errand:
+    async def errand(self, hello: wire.Hello) -> Errand:
         """What it was called for; raises OSError where there is no such thing."""
 
 
@@ -63,6 +63,7 @@ class Guest:
         self._writer = writer
         self._command: AsyncCommand | None = None
         self._early: list[int] = []  # signals that came before it ran
+        self._has_told = False  # the shim has got output, so nothing is asked again
         self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     async def serve(self) -> None:
@@ -152,9 +153,11 @@ class Guest:
     def _fault(self, status: int, text: str) -> None:
         self._say(wire.fault_frame(status, text))
 
-    async def _hand_on(self, kind: bytes, data: bytes) -> None:
-        for start in range(0, len(data), wire.PAYLOAD_LIMIT):
-            self._say(wire.frame(kind, data[start : start + wire.PAYLOAD_LIMIT]))
+    async def _hand_on(self, *pieces: tuple[bytes, bytes]) -> None:
+        """Frames of a kind, and what they carry; said in one go, so that none overtakes another."""
+        for kind, data in pieces:
+            self._has_told = True
+            self._say(wire.frame(kind, data))
         try:
             await self._writer.drain()
         except ConnectionError:
@@ -165,7 +168,7 @@ class Guest:
     async def _work(self, hello: wire.Hello) -> None:
         name = hello.command
         try:
-            self._say(wire.exit_frame(await self._outcome(self._host.errand(hello))))
+            self._say(wire.exit_frame(await self._outcome(hello)))
         except FileNotFoundError:
             self._fault(wire.NOT_FOUND, f"{name}: not found on {self._host.bridge.host}")
         except OSError as refused:
@@ -174,51 +177,52 @@ class Guest:
         except (CommandServerError, ValueError) as fault:
             self._fault(wire.BRIDGE_FAULT, f"{name}: {fault}")
 
-    async def _outcome(self, errand: Errand) -> int:
+    async def _outcome(self, hello: wire.Hello) -> int:
         """Its exit status.  A poll whose answer was lost is asked again, and nothing else."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         for pause in pauses():
             await asyncio.sleep(pause)
+            may_repeat = True
             try:
+                errand = await self._host.errand(hello)
+                may_repeat = is_poll(errand.argv)
                 return await self._once(errand)
             except CommandServerError as fault:
-                waited = loop.time() - began
-                if waited >= self._patience_with(fault, errand):
+                if self._has_told or loop.time() - began >= self._patience_with(fault, may_repeat):
                     raise
         raise AssertionError  # pauses have no end
 
-    def _patience_with(self, fault: CommandServerError, errand: Errand) -> float:
-        """Seconds for which it may be asked again; what was never sent may be, whatever it is."""
-        if isinstance(fault, NoServer):
+    def _patience_with(self, fault: CommandServerError, may_repeat: bool) -> float:
+        """For how many seconds it may be asked again."""
+        if isinstance(fault, NoServer):  # then it was not even sent
             return min(self._host.patience, RESTART_SECONDS)
-        if isinstance(fault, (CommandLost, LoginFailed)) and is_poll(errand.argv):
-            return self._host.patience
-        return 0.0
+        is_lost = isinstance(fault, (CommandLost, LoginFailed))
+        return self._host.patience if is_lost and may_repeat else 0.0
 
     async def _once(self, errand: Errand) -> int:
         command = await self._start(errand)
         self._command = command
         for number in self._early:
             await command.send_signal(number)
-        held = _Held() if is_poll(errand.argv) else None
+        held = _Held(HELD_LIMIT if is_poll(errand.argv) else 0)
         flows = [
             self._pump(command.stdout, wire.OUTPUT, held),
             self._pump(command.stderr, wire.ERRORS, held),
         ]
-        feeding = asyncio.ensure_future(self._feed(command.stdin))
+        feeding = asyncio.ensure_future(self._feed(command.stdin, errand.input))
         try:
             await _all(*flows)
             returncode = await command.wait()
-            for kind, data in held.let_go() if held else ():
-                await self._hand_on(kind, data)
+            await self._hand_on(*held.let_go())
             return returncode
         finally:
             await _end(feeding)
 
     async def _start(self, errand: Errand) -> AsyncCommand:
         bridge = self._host.bridge.on_behalf_of(errand.caller)
-        stdin = subprocess.PIPE if errand.wants_input else subprocess.DEVNULL
+        has_input = errand.wants_input or errand.input is not None
+        stdin = subprocess.PIPE if has_input else subprocess.DEVNULL
         cwd: str | None = errand.directory or None
         while True:
             try:
@@ -229,19 +233,23 @@ class Guest:
                     raise
                 cwd = None
 
-    async def _pump(self, stream: OutputReader | None, kind: bytes, held: _Held | None) -> None:
+    async def _pump(self, stream: OutputReader | None, kind: bytes, held: _Held) -> None:
         assert stream is not None
         while data := await stream.read(PIECE):
-            if held is None or not held.take(kind, data):
-                await self._hand_on(kind, data)
+            if not held.take(kind, data):
+                await self._hand_on(*held.let_go(), (kind, data))
 
-    async def _feed(self, stdin: InputWriter | None) -> None:
+    async def _feed(self, stdin: InputWriter | None, given: bytes | None) -> None:
         if stdin is None:
             return
-        self._say(wire.frame(wire.READ))
+        if given is None:
+            self._say(wire.frame(wire.READ))
         with suppress(BrokenPipeError, CommandServerError):  # its end says what became of it
-            while data := await self._input.get():
-                await stdin.write(data)
+            if given is None:
+                while data := await self._input.get():
+                    await stdin.write(data)
+            else:
+                await stdin.write(given)
             stdin.close()
             return
         while await self._input.get():
@@ -252,17 +260,22 @@ _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 
 class _Held:
-    """A poll's answer, kept until it is whole, or too long to be kept."""
+    """The answer of a poll, kept until it is whole, or too long to be kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self._pieces: list[tuple[bytes, bytes]] = []
+        self._room = limit
 
     def take(self, kind: bytes, data: bytes) -> bool:
-        self._pieces.append((kind, data))
-        return True
+        """Whether it was kept; once one piece was not, none is."""
+        self._room -= len(data) if self._room > 0 else 0
+        if self._room > 0:
+            self._pieces.append((kind, data))
+        return self._room > 0
 
     def let_go(self) -> list[tuple[bytes, bytes]]:
-        return self._pieces
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
 
 async def _hello(frames: AsyncIterator[tuple[bytes, bytes]]) -> wire.Hello:

@@ -6,9 +6,11 @@ they are served, this process's PATH.  Blocking, and called by whoever holds the
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable
@@ -19,8 +21,10 @@ from pathlib import Path
 from ..client.blocking import Bridge
 from ..client.status import BridgeStatus
 from ..errors import CommandServerError
+from ..protocol.environment import left_behind
 from ..settings import Settings
 from ..ssh.socket_directory import socket_directory
+from ..stages import Journey
 from .families import SCHEDULER_COMMANDS
 from .folder import MARKER, make_folder
 from .reception import Reception
@@ -31,20 +35,29 @@ __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
 ASK_SECONDS = 15.0  # for the head to say what it has
 
+LOOK_SECONDS = 30.0  # for a sacct that may ask a busy database; nobody waits for it
+NO_ACCOUNTING = "Programs that follow their jobs by it, as SmartSim does, need slurmdbd there."
+
 log = logging.getLogger("smartsim_bridge.shims")
 
 
 class Shims:
     """What a bridge has put on this process's PATH; a client.blocking.Companion."""
 
-    def __init__(self, bridge: Bridge, survey: Survey) -> None:
+    def __init__(self, bridge: Bridge, journey: Journey) -> None:
         self._bridge = bridge
-        self._survey = survey
+        self._journey = journey
+        self._survey = Survey()
         self._entry: Entry | None = None
         self._reception: Reception | None = None
+        self._notices: list[str] = []
+        self._looking: asyncio.Task[None] | None = None
 
     def open(self, settings: Settings) -> None:
-        """Raises CommandServerError or OSError; then there is nothing to close."""
+        """Asks the head, and makes what it takes; raises CommandServerError or OSError."""
+        self._survey = ask_head(self._bridge, settings)
+        if not self._survey.programs:
+            return
         parent = Path(settings.state_directory) / "shims"
         folder = make_folder(parent, self._survey.programs, sys.executable)
         directory = socket_directory(settings.runtime_directory)
@@ -59,6 +72,22 @@ class Shims:
         self._bridge.portal.call(reception.open())
         self._reception = reception
         self._entry = enter(str(folder), reception.path)
+        self._bridge.portal.post(self._look_later)
+
+    def detail(self, settings: Settings) -> str:
+        """What came of it, for the stage."""
+        count, files = len(self._survey.programs), self._survey.files_are_shared
+        if not count:
+            return "no scheduler's command on the head"
+        stay = len(left_behind(settings.environment, settings.keep_env))
+        said = f"{count} commands, files {'shared' if files else 'not shared'}"
+        return said + (f", {stay} variables of the enclosing job stay here" if stay else "")
+
+    def failed(self, fault: Exception) -> None:
+        """There are none."""
+        self._survey = Survey()
+        self._notices.append(f"no stand-ins for the head's commands on PATH: {fault}")
+        log.warning("%s", self._notices[-1])
 
     def close(self) -> None:
         """Takes the folder off PATH, and tells the shims that still wait."""
@@ -70,22 +99,55 @@ class Shims:
 
     def describe(self, status: BridgeStatus) -> BridgeStatus:
         """What `status` says of them."""
-        return replace(status, shims=tuple(sorted(self._survey.programs)))
+        names = tuple(sorted(self._survey.programs))
+        return replace(
+            status,
+            shims=names,
+            stages=(*status.stages, *self._journey.stages),
+            notices=(*status.notices, *self._notices),
+        )
+
+    def _look_later(self) -> None:
+        """In the loop, and beside what init goes on with."""
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        """Tells of a Slurm that does not say what became of jobs, as SmartSim and others ask."""
+        if "sbatch" not in self._survey.programs:
+            return
+        sacct = self._survey.programs.get("sacct", "sacct")
+        words = [sacct, "--noheader", "-P", "-X", "--format=jobid", "--jobs=1"]
+        try:
+            done = await self._bridge.core.run(words, timeout=LOOK_SECONDS)
+        except CommandServerError:
+            return  # whoever needs the link will be told
+        except (OSError, subprocess.TimeoutExpired) as fault:
+            said = str(fault)
+        else:
+            if done.returncode == 0:
+                return
+            said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        self._notices.append(f"sacct is of no use on {self._bridge.core.host}: {said}")
+        log.warning("%s.  %s", self._notices[-1], NO_ACCOUNTING)
 
 
 def open_shims(bridge: Bridge, settings: Settings) -> None:
     """Gives the bridge its shims, where its head has anything to stand in for.
 
-    Where that fails the bridge is as good as it was, so it is only said in the log.
+    Where that fails the bridge is as good as it was, so it is only said: as a stage that
+    failed, in the log, and by `Bridge.status`.
     """
+    if os.name != "posix":
+        return
+    journey = Journey(bridge.core.host, settings.on_stage)
+    shims = Shims(bridge, journey)
+    bridge.accompany(shims)
     try:
-        survey = ask_head(bridge, settings)
-        if survey.programs:
-            shims = Shims(bridge, survey)
+        with journey.stage("shims") as note:
             shims.open(settings)
-            bridge.accompany(shims)
-    except (CommandServerError, OSError) as fault:
-        log.warning("No stand-ins for the head's commands on PATH: %s", fault)
+            note.detail = shims.detail(settings)
+    except (CommandServerError, OSError, subprocess.TimeoutExpired) as fault:
+        shims.failed(fault)
 
 
 def ask_head(bridge: Bridge, settings: Settings) -> Survey:

@@ -16,8 +16,11 @@ import weakref
 from collections.abc import Callable
 
 from ..client.bridge import AsyncBridge
+from ..client.steps import in_thread
+from ..protocol.submission import submits
 from .errand import Errand, errand
 from .guest import Guest
+from .job_script import JobScript, brought, find_script
 from .survey import Survey
 from .wire import Hello
 
@@ -68,6 +71,7 @@ class Reception:
             server = await asyncio.start_unix_server(self._receive, sock=listener, backlog=BACKLOG)
         except BaseException:
             listener.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
             raise
         self._listener, self._server = listener, server
         _open.add(self)
@@ -83,9 +87,28 @@ class Reception:
         _open.discard(self)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def errand(self, hello: Hello) -> Errand:
-        """What a shim was called for; raises FileNotFoundError."""
-        return errand(hello, self._survey, keep_env=self._keep_env, is_ours=self._is_ours)
+    async def errand(self, hello: Hello) -> Errand:
+        """What a shim was called for; raises FileNotFoundError, CommandServerError."""
+        found = errand(hello, self._survey, keep_env=self._keep_env, is_ours=self._is_ours)
+        if not submits(found.argv):
+            return found
+        script = await in_thread(lambda: find_script(found), lambda _: None)
+        if script is None or await self._is_there(script):
+            return found
+        return brought(found, script)
+
+    async def _is_there(self, script: JobScript) -> bool:
+        """Whether the head has the same script in the same place."""
+        if not self._survey.files_are_shared:
+            return False
+        # Compared, and not guessed from where it lies: /tmp may be anybody's, and a bind mount
+        # has the device of what is below it.
+        words = ["cmp", "-s", "-", script.path]
+        try:
+            same = await self.bridge.run(words, input=script.content, text=False)
+        except OSError:
+            return True  # no such program there: as if there were no bridge
+        return same.returncode == 0
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -1,15 +1,74 @@
-"""Fixtures for shims."""
+"""Fixtures for shims: heads on this host, and what is installed here."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from smartsim_bridge import Bridge
+from tests.support.heads import move_in
 from tests.support.local_server import LocalServer, MakeLocalServer
+from tests.support.scheduler import make_scheduler
 
 from .installed import SQUEUE, Installed
+
+
+class Session(Protocol):
+    def __call__(self, **keywords: Any) -> Bridge: ...
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Path]:
+    """Where the head's programs lie, and the state of its server."""
+    directory = Path(tempfile.mkdtemp(prefix="ssb-shims-"))
+    make_scheduler(directory / "bin")
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def scheduler(site: Path) -> Path:
+    """The directory of the head's own programs."""
+    return site / "bin"
+
+
+@pytest.fixture(scope="module")
+def head(site: Path) -> Iterator[LocalServer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{site / 'bin'}:{os.environ['PATH']}")
+        server = LocalServer(site / "state")
+        server.__enter__()
+    try:
+        yield server
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def session(
+    head: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Session]:
+    """Makes bridges with shims; they are closed, and PATH is as it was, when the test ends."""
+    move_in(monkeypatch, tmp_path / "home")
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(head.state_dir))
+    monkeypatch.setattr("smartsim_bridge.current._current", None)
+    path = os.environ["PATH"]
+    made: list[Bridge] = []
+
+    def make(**keywords: Any) -> Bridge:
+        made.append(head.init(**{"transport": "local", **keywords}))
+        return made[-1]
+
+    yield make
+    for bridge in made:
+        bridge.close()
+    assert os.environ["PATH"] == path
 
 
 @pytest.fixture

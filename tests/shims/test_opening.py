@@ -1,0 +1,199 @@
+"""What init finds out about the head, and what it says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge import AsyncBridge, remote
+from smartsim_bridge.protocol.environment import SHIM_MARKER
+from smartsim_bridge.shims import opening
+from smartsim_bridge.shims.survey import Survey, question, read_answer
+from smartsim_bridge.stages import Stage
+from tests.shims.conftest import Session
+from tests.shims.test_reception import run
+from tests.support.local_server import LocalServer
+from tests.support.waiting import wait_until
+
+
+def ask(tmp_path: Path, path: str, *names: str) -> Survey:
+    token = tmp_path / "token"
+    token.write_text("0123abcd\n", "ascii")
+    words = question(names, str(token), SHIM_MARKER)
+    done = subprocess.run(
+        words, env={"PATH": path}, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stderr == ""
+    return read_answer(done.stdout, "0123abcd")
+
+
+def test_the_head_says_what_it_has_less_what_is_a_shim(tmp_path: Path) -> None:
+    for place in ("shims", "two words"):
+        (tmp_path / place).mkdir()
+        for name in ("squeue", "sbatch"):
+            (tmp_path / place / name).write_text("#!/bin/sh\n", "ascii")
+            (tmp_path / place / name).chmod(0o755)
+    (tmp_path / "shims" / "srun").symlink_to("squeue")
+    (tmp_path / "shims" / SHIM_MARKER).touch()
+    real = str(tmp_path / "two words")
+    found = ask(tmp_path, f"{tmp_path}/shims:{real}", "squeue", "sbatch", "srun", "cd")
+    assert found == Survey({"squeue": f"{real}/squeue", "sbatch": f"{real}/sbatch"}, real, True)
+
+
+@pytest.mark.parametrize("answer", ["", "token other\n", "path /bin\ntoken \n"])
+def test_without_our_token_files_are_not_shared(answer: str) -> None:
+    assert not read_answer(answer, "0123abcd").files_are_shared
+
+
+def test_a_stage_tells_what_came_of_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PMI_RANK", "0")
+    stages: list[Stage] = []
+    bridge = session(on_stage=stages.append)
+    assert stages[-1].name == "shims"
+    assert "files shared, 2 variables of the enclosing job stay here" in stages[-1].detail
+    status = bridge.status()
+    assert status.left_behind == ("PMI_RANK", "SLURM_JOB_ID")
+    assert status.stages[-1] == stages[-1]
+    assert status.notices == ()
+
+
+def test_a_head_without_accounting_is_told(
+    session: Session, scheduler: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (scheduler / "broken").touch()
+    try:
+        with caplog.at_level(logging.WARNING, "smartsim_bridge"):
+            bridge = session()
+            wait_until(lambda: bridge.status().notices)
+        (notice,) = bridge.status().notices
+        assert "sacct: error: no storage" in notice
+        assert notice in caplog.text
+        assert notice in str(bridge.status())
+    finally:
+        (scheduler / "broken").unlink()
+
+
+def test_where_there_can_be_no_shims_the_bridge_is_as_good(
+    session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/state/shims")
+
+    monkeypatch.setattr(opening, "make_folder", refuse)
+    before = dict(os.environ)
+    bridge = session()
+    assert bridge.run(["echo", "yes"]).stdout == "yes\n"
+    assert dict(os.environ) == before
+    assert "Permission denied" in bridge.status().notices[0]
+    assert bridge.status().shims == ()
+    assert bridge.status().stages[-1].failed
+
+
+def test_the_old_names_bring_shims_as_well(session: Session, head: LocalServer) -> None:
+    with remote.init_command_server("127.0.0.1", head.port, timeout=20):
+        assert run("squeue").returncode == 0
+
+
+def test_an_async_bridge_leaves_the_process_alone(session: Session) -> None:
+    session(shims=False)
+    before = dict(os.environ)
+
+    async def connect() -> None:
+        async with await AsyncBridge.connect(transport="local"):
+            assert dict(os.environ) == before
+
+    asyncio.run(connect())
+
+
+# --- with which variables, and where
+
+
+def test_a_job_from_within_a_job_sees_nothing_of_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session()
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SBATCH_OUTER"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("OUTER", "mine")
+    done = run("sbatch", "--wrap", "x")
+    assert b"OUTER=mine\n" in done.stdout
+    assert b"SLURM" not in done.stdout
+    assert b"SBATCH_OUTER" not in done.stdout
+
+
+def test_a_step_is_one_of_the_callers_allocation_and_of_no_other(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    session()
+    words = ("srun", "sh", "-c", "env | grep ^SLURM; env | grep -c ^SMARTSIM_BRIDGE; echo $PATH")
+    monkeypatch.setenv("SLURM_JOB_ID", "2")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    job, ours, path = run(*words).stdout.decode().splitlines()
+    assert (job, ours) == ("SLURM_JOB_ID=2", "0")
+    assert not any(os.path.exists(f"{one}/{SHIM_MARKER}") for one in path.split(":"))
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert b"SLURM_JOB_ID" not in run(*words).stdout
+
+
+def test_what_keep_env_names_passes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session(keep_env=("SLURM_NT*",))
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_NNODES", "1")
+    assert b"SLURM_NTASKS=2\n" in run("sbatch", "--wrap", "x").stdout
+    assert b"SLURM_NNODES" not in run("sbatch", "--wrap", "x").stdout
+
+
+def test_a_servers_commands_find_no_shims(
+    head: LocalServer, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    session()  # with its folder on the PATH that this server starts with
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(tmp_path / "other"))
+    with LocalServer(tmp_path / "other") as server:
+        bridge = server.init(transport="local", shims=False)
+        told = bridge.run("echo $PATH; echo $SMARTSIM_BRIDGE_SOCKET", shell=True).stdout
+    path, variable, _ = told.split("\n")
+    assert not any(os.path.exists(f"{one}/{SHIM_MARKER}") for one in path.split(":"))
+    assert variable == ""
+
+
+def _unshared(answer: str, token: str) -> Survey:
+    return dataclasses.replace(read_answer(answer, token), files_are_shared=False)
+
+
+def test_where_files_are_not_shared_a_script_goes_along(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(opening, "read_answer", _unshared)
+    session()
+    (tmp_path / "job.sh").write_text("#!/bin/sh\necho hello\n", "ascii")
+    done = run("sbatch", "-n1", "job.sh", cwd=tmp_path)
+    assert b"args: -n1 --job-name=job.sh\n" in done.stdout
+    assert done.stdout.endswith(b"#!/bin/sh\necho hello\n")
+    assert b"script:" not in done.stdout
+
+
+def test_where_they_are_shared_the_head_reads_it(session: Session, tmp_path: Path) -> None:
+    session()
+    (tmp_path / "job.sh").write_text("#!/bin/sh\necho hello\n", "ascii")
+    done = run("sbatch", "-n1", "job.sh", cwd=tmp_path)
+    assert b"args: -n1 job.sh\n" in done.stdout
+    assert b"cwd: %s\n" % os.fsencode(tmp_path) in done.stdout
+
+
+def test_in_a_directory_that_the_head_lacks_it_runs_at_home(
+    session: Session, tmp_path: Path
+) -> None:
+    session()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = run("sh", "-c", f"rmdir {gone}; sbatch --wrap x", cwd=gone)
+    assert done.returncode == 0
+    assert b"gone" not in done.stdout

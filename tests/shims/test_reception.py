@@ -1,0 +1,442 @@
+"""Shims as programs use them: from a subprocess.run here to the head's program and back.
+
+The head is a server on this host, whose scheduler nobody but its commands finds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge import Bridge
+from smartsim_bridge.client.listing import CommandInfo
+from smartsim_bridge.shims import guest, wire
+from tests.shims.conftest import Session
+from tests.support.local_server import LocalServer
+from tests.support.users import User
+from tests.support.waiting import wait_until
+
+SECONDS = 20.0
+MB = 1024 * 1024
+
+
+def run(*words: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
+    settled = {"capture_output": True, "timeout": SECONDS, **keywords}
+    return subprocess.run(words, check=False, **settled)  # type: ignore[call-overload,no-any-return]
+
+
+def start(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def socket_path() -> str:
+    return os.environ[wire.SOCKET_VARIABLE]
+
+
+# --- what a caller sees
+
+
+def test_a_command_of_the_head_runs_there(session: Session) -> None:
+    bridge = session()
+    done = run("squeue", "--me", "two words")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"JOBID --me two words\n", b"")
+    assert {"squeue", "sbatch", "srun", "sacct"} <= set(bridge.status().shims)
+
+
+def test_bytes_pass_both_ways_and_the_exit_status(session: Session) -> None:
+    session()
+    data = bytes(range(256)) * 8192
+    done = run("srun", "-n1", "sh", "-c", "cat; echo no >&2; exit 3", input=data)
+    assert (done.returncode, done.stdout == data, done.stderr) == (3, True, b"no\n")
+
+
+def test_an_end_by_a_signal_is_one_here(session: Session) -> None:
+    session()
+    assert run("srun", "sh", "-c", "kill -9 $$").returncode == -signal.SIGKILL
+
+
+def test_output_comes_while_the_command_runs(session: Session) -> None:
+    session()
+    with start("srun", "sh", "-c", "echo first; read line; echo $line") as shim:
+        assert shim.stdout is not None
+        assert shim.stdin is not None
+        assert shim.stdout.readline() == b"first\n"
+        shim.stdin.write(b"second\n")
+        shim.stdin.close()
+        assert shim.stdout.read() == b"second\n"
+
+
+def test_sbatch_of_a_file_leaves_the_callers_input_alone(session: Session, tmp_path: Path) -> None:
+    session()
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n", "ascii")
+    loop = 'while read line; do sbatch job.sh | grep -c args; echo "$line"; done'
+    done = run("sh", "-c", loop, input=b"1\n2\n", cwd=tmp_path)
+    assert done.stdout == b"1\n1\n1\n2\n"
+
+
+def test_a_command_that_the_head_lacks_is_not_found(session: Session) -> None:
+    session()
+    folder = shutil.which("squeue")
+    assert folder is not None
+    shim = Path(folder).with_name("bsub")
+    assert not shim.exists()
+    assert shutil.which("mpirun") is None or "shims" not in str(shutil.which("mpirun"))
+
+
+def test_a_program_that_is_gone_meanwhile_is_not_found(session: Session, scheduler: Path) -> None:
+    session()
+    aside = (scheduler / "sacct").rename(scheduler / "aside")
+    try:
+        done = run("sacct")
+        assert done.returncode == wire.NOT_FOUND
+        assert b"sacct: not found on" in done.stderr
+    finally:
+        aside.rename(scheduler / "sacct")
+
+
+# --- many of them
+
+
+def test_a_hundred_at_once_are_all_answered(session: Session) -> None:
+    session()
+    with ThreadPoolExecutor(100) as pool:
+        done = list(pool.map(lambda number: run("squeue", str(number)), range(100)))
+    assert [one.stdout for one in done] == [b"JOBID %d\n" % number for number in range(100)]
+
+
+def test_one_whose_output_nobody_reads_holds_up_no_other(session: Session) -> None:
+    session()
+    with start("srun", "sh", "-c", "yes") as stuck, start("srun", "sleep", "60") as unfed:
+        assert unfed.stdin is not None
+        os.set_blocking(unfed.stdin.fileno(), False)
+        assert unfed.stdin.write(bytes(65536))
+        for _ in range(3):
+            assert run("squeue").returncode == 0
+        for one in (stuck, unfed):
+            one.kill()
+
+
+# --- killed, interrupted, left alone
+
+
+def test_when_a_shim_is_killed_its_command_ends(session: Session) -> None:
+    session()
+    with start("srun", "sh", "-c", "echo $$; exec sleep 60") as shim:
+        assert shim.stdout is not None
+        pid = int(shim.stdout.readline())
+        shim.kill()
+        wait_until(lambda: not is_alive(pid))
+
+
+def test_also_one_that_ignores_sigterm(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "LAST_WORDS_SECONDS", 0.2)
+    session()
+    with start("srun", "sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done") as shim:
+        assert shim.stdout is not None
+        pid = int(shim.stdout.readline())
+        shim.kill()
+        wait_until(lambda: not is_alive(pid))
+
+
+def test_also_one_whose_input_nobody_took(session: Session) -> None:
+    session()
+    with start("srun", "sh", "-c", "echo $$; exec sleep 60") as shim:
+        assert shim.stdout is not None
+        pid = int(shim.stdout.readline())
+        stuffing = threading.Thread(target=_stuff, args=(shim,))
+        stuffing.start()
+        wait_until(lambda: _is_stuck(shim))
+        shim.kill()
+        stuffing.join()
+        wait_until(lambda: not is_alive(pid))
+
+
+def _stuff(shim: subprocess.Popen[bytes]) -> None:
+    assert shim.stdin is not None
+    try:
+        shim.stdin.write(bytes(32 * MB))
+        shim.stdin.flush()
+    except BrokenPipeError:
+        pass
+
+
+def _is_stuck(shim: subprocess.Popen[bytes]) -> bool:
+    """Whether nothing has gone into its input for a while."""
+    before = _read_bytes(shim.pid)
+    time.sleep(0.3)  # there is nothing to wait for: that nothing happens is the condition
+    return before > MB and _read_bytes(shim.pid) == before
+
+
+def _read_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/io").read_text("ascii").split()[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_command(session: Session, number: signal.Signals) -> None:
+    session()
+    script = f"trap 'echo got; exit 5' {number.value}; echo up; while :; do sleep 0.05; done"
+    with start("srun", "sh", "-c", script) as shim:
+        assert shim.stdout is not None
+        assert shim.stdout.readline() == b"up\n"
+        shim.send_signal(number)
+        assert shim.stdout.read() == b"got\n"
+        assert shim.wait(SECONDS) == 5
+
+
+def test_an_interrupt_before_anything_was_answered_ends_the_shim(
+    session: Session, scheduler: Path
+) -> None:
+    session()
+    hold = scheduler / "hold"
+    hold.touch()
+    try:
+        with start("squeue") as shim:
+            wait_until((scheduler / "squeue.runs").exists)
+            wait_until(lambda: b"stand_in" in Path(f"/proc/{shim.pid}/cmdline").read_bytes())
+            shim.send_signal(signal.SIGINT)
+            assert shim.wait(SECONDS) == -signal.SIGINT
+    finally:
+        hold.unlink()
+
+
+def test_a_reader_that_goes_ends_the_command(session: Session) -> None:
+    session()
+    done = run("sh", "-c", "srun yes | head -n 1")
+    assert done.stdout == b"y\n"
+
+
+# --- the bridge ends
+
+
+def test_close_takes_everything_away_and_tells_who_waits(session: Session) -> None:
+    before = os.environ["PATH"]
+    bridge = session()
+    path = socket_path()
+    with start("srun", "sh", "-c", "echo up; sleep 60") as shim:
+        assert shim.stdout is not None
+        assert shim.stderr is not None
+        assert shim.stdout.readline() == b"up\n"
+        bridge.close()
+        assert shim.wait(SECONDS) == wire.BRIDGE_FAULT
+        assert b"closed" in shim.stderr.read()
+    assert os.environ["PATH"] == before
+    assert wire.SOCKET_VARIABLE not in os.environ
+    assert not Path(path).parent.exists()
+
+
+def test_a_submission_outlives_close(
+    session: Session, scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = session()
+    monkeypatch.setattr(guest, "LAST_WORDS_SECONDS", 0.1)
+    with start("sbatch") as shim:
+        wait_until(lambda: any(one.pid for one in _running(bridge, "sbatch")))
+        (pid,) = (one.pid for one in _running(bridge, "sbatch"))
+        bridge.close()
+        assert shim.wait(SECONDS) == wire.BRIDGE_FAULT
+        again = session(shims=False)
+        assert [one.pid for one in _running(again, "sbatch")] == [pid]
+        again.attach(_running(again, "sbatch")[0].id).terminate()
+
+
+def _running(bridge: Bridge, program: str) -> list[CommandInfo]:
+    commands = bridge.commands()
+    return [one for one in commands if one.argv[0].endswith(program) and one.state == "running"]
+
+
+HOLDER = """
+import os, signal, subprocess, sys
+from smartsim_bridge import init_command_server
+bridge = init_command_server(transport="local", timeout=20)
+shim = subprocess.Popen(["srun", "sh", "-c", "echo up; sleep 60"], stdout=subprocess.PIPE)
+assert shim.stdout.readline() == b"up\\n"
+child = os.fork() if sys.argv[1] == "fork" else 0
+if sys.argv[1] == "fork" and not child:
+    signal.pause()
+print(shim.pid, child, os.environ["SMARTSIM_BRIDGE_SOCKET"], os.environ["PATH"], flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["exit", "fork"])
+def test_when_the_process_is_gone_its_shims_end_at_once(session: Session, way: str) -> None:
+    # Also where a forked child of it lives on, with a copy of every descriptor.
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stderr is not None
+    shim, child, path, search_path = holder.stdout.readline().decode().split()
+    try:
+        holder.stdin.close()
+        assert holder.wait(SECONDS) == 0
+        wait_until(lambda: not is_alive(int(shim)))
+        orphan = {**os.environ, wire.SOCKET_VARIABLE: path, "PATH": search_path.split(":")[0]}
+        done = run("/bin/sh", "-c", "squeue", env=orphan)
+        assert done.returncode == wire.NOT_FOUND
+        assert b"has ended" in done.stderr
+    finally:
+        if int(child):
+            os.kill(int(child), signal.SIGKILL)
+        shutil.rmtree(Path(path).parent, ignore_errors=True)
+    assert b"ended before the command did" in holder.stderr.read()
+
+
+def test_a_forked_childs_end_takes_nothing_from_its_parent(session: Session) -> None:
+    before = os.environ["PATH"]
+    bridge = session()
+    child = os.fork()
+    if not child:
+        bridge.close()
+        os._exit(0 if os.environ["PATH"] == before else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert run("squeue").returncode == 0
+
+
+def test_several_bridges_may_be_closed_in_any_order(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(wire.SOCKET_VARIABLE, "/a/shell's")
+    first, second = session(), session()
+    found = socket_path()
+    first.close()
+    assert socket_path() == found
+    assert run("squeue").returncode == 0
+    third = session()
+    assert socket_path() != found
+    third.close()
+    assert socket_path() == found
+    second.close()
+    assert socket_path() == "/a/shell's"
+
+
+def test_without_shims_this_process_is_left_alone(session: Session) -> None:
+    before = dict(os.environ)
+    bridge = session(shims=False)
+    assert dict(os.environ) == before
+    assert bridge.status().shims == ()
+
+
+# --- who calls
+
+
+def test_whoever_speaks_another_language_is_dropped_and_nobody_else(session: Session) -> None:
+    session()
+    garbage = [
+        b"GET / HTTP/1.0\r\n\r\n",
+        wire.frame(wire.SIGNAL, b"9"),
+        wire.frame(wire.HELLO, b"2\0squeue\0/\0/\x000"),
+        wire.frame(wire.HELLO, b"1\0squeue\0/\0/\0one"),
+        wire.HELLO + (wire.HELLO_LIMIT + 1).to_bytes(4, "big"),
+    ]
+    for said in garbage:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(socket_path())
+            connection.sendall(said)
+            connection.settimeout(SECONDS)
+            assert connection.recv(1) == b""
+    assert run("squeue").returncode == 0
+
+
+def test_who_says_nothing_is_dropped(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "HELLO_SECONDS", 0.1)
+    session()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(socket_path())
+        connection.sendall(wire.HELLO)
+        connection.settimeout(SECONDS)
+        assert connection.recv(1) == b""
+
+
+def test_another_user_is_not_served(session: Session, other_user: User) -> None:
+    session()
+    path = Path(socket_path())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert _call_as(other_user, path) == "PermissionError"
+    path.parent.chmod(0o755)
+    path.chmod(0o666)
+    assert _call_as(other_user, path) == "b''"  # his uid is looked at as well
+
+
+def _call_as(user: User, path: Path) -> str:
+    """What a connection of that user gets."""
+    said, says = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(user.gid)
+            os.setuid(user.uid)
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(str(path))
+            connection.settimeout(SECONDS)
+            answer = repr(connection.recv(1))
+        except OSError as fault:
+            answer = type(fault).__name__
+        os.write(says, answer.encode())
+        os._exit(0)
+    os.close(says)
+    with open(said, "rb") as file:
+        answer = file.read().decode()
+    os.waitpid(child, 0)
+    return answer
+
+
+# --- a server that goes
+
+
+def test_a_poll_is_asked_again_of_the_next_server_and_nothing_else_is(
+    scheduler: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+    state = tmp_path / "state"
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state))
+    hold = scheduler / "hold"
+    hold.touch()
+    with LocalServer(state) as first:
+        bridge = first.init(transport="local")
+        poll, step = start("squeue"), start("srun", "sleep", "60")
+        assert poll.stdout is not None
+        assert step.stderr is not None
+        try:
+            wait_until(lambda: bridge.status().running == 2)
+            first.process.kill()
+            first.process.wait(SECONDS)
+            with LocalServer(state):
+                hold.unlink()
+                assert step.wait(SECONDS) == wire.BRIDGE_FAULT
+                assert b"srun: " in step.stderr.read()
+                assert poll.wait(SECONDS) == 0
+                assert poll.stdout.read() == b"JOBID \n"
+                bridge.close()
+        finally:
+            hold.unlink(missing_ok=True)
+            for shim in (poll, step):
+                shim.kill()
+                shim.communicate()
