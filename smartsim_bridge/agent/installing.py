@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ def install(
     """
     settings = Settings.gather(**{**wishes, "autostart": True}, on_stage=on_stage)
     with Bridge.from_settings(settings) as bridge:
-        survey = ask_head(bridge, settings)
         head = bridge.status().server_host
+        try:
+            survey = ask_head(bridge, settings)
+        except (OSError, subprocess.TimeoutExpired) as fault:
+            what = f"The head does not tell which commands it has: {fault}"
+            raise AgentFailed(what, host=head, step="shims") from None
     if not survey.programs:
         raise AgentFailed(
             "The head has no scheduler's command on its PATH",

@@ -35,13 +35,13 @@ END_SECONDS = 10.0  # for an agent that was told to end; it says goodbye to the 
 
 @dataclass(frozen=True)
 class State:
-    """What an agent says about itself.  `since` in seconds of the epoch."""
+    """What an agent says about itself; `head` and `since`, of the epoch, once it is ready."""
 
     pid: int
     version: str
     target: str
-    head: str
-    since: float
+    head: str = ""
+    since: float = 0.0
     is_linked: bool = True
 
 
@@ -95,6 +95,9 @@ class Place:
             # Whoever looks whether it lives holds it for a moment as well.
             if not _locked(descriptor, 1.0):
                 raise AgentFailed("Another agent serves this target already", step="agent")
+            # Whoever was found there has died, or takes no more shims.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.socket)
             try:
                 yield descriptor
             finally:
@@ -133,7 +136,7 @@ class Place:
                 os.unlink(self.socket)
 
     def state(self) -> State | None:
-        """Of the agent that lives; None where there is none, or it is not ready."""
+        """Of the agent that lives; None where there is none."""
         try:
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -194,9 +197,12 @@ def place_of(wishes: Mapping[str, object]) -> Place:
 
 
 def _make_private(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    found = os.lstat(path)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+    except OSError as refused:
+        raise AgentFailed(f"Cannot make {path}: {refused.strerror}", step="agent") from None
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not is_ours:
         raise AgentFailed(f"{path} is not a directory of ours", step="agent")

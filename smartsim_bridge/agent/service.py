@@ -46,6 +46,7 @@ _LOG = logging.getLogger("smartsim_bridge.agent")
 def main() -> int:
     """Words: the folder of the shims, and the descriptor that leads to the starter."""
     logging.basicConfig(format="%(asctime)s %(process)d %(message)s", level=logging.INFO)
+    signal.signal(RETIRE, signal.SIG_DFL)  # the shim that started it may run under nohup
     channel = AgentSide(socket.socket(fileno=int(sys.argv[2])))
     installation = Installation.read(Path(sys.argv[1]))
     try:
@@ -66,6 +67,8 @@ def _serve(installation: Installation, channel: AgentSide) -> None:
     settings = Settings.gather(**wishes, ask=channel.ask)
     with contextlib.ExitStack() as lock:
         held = lock.enter_context(place.held())
+        # So that it can be ended while it logs in: its starter may have gone.
+        place.write(held, State(os.getpid(), __version__, installation.target))
         with Bridge.from_settings(settings) as bridge:
             survey = ask_head(bridge, settings)
             agent = _Agent(bridge.core, installation, held, settings)

@@ -36,6 +36,9 @@ def main() -> int:
     except CommandServerError as failed:
         sys.stderr.write(f"smartsim-bridge: {failed}\n")
         return BRIDGE_FAULT
+    except OSError as failed:
+        sys.stderr.write(f"smartsim-bridge: no agent: {failed}\n")
+        return BRIDGE_FAULT
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0

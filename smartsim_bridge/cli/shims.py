@@ -122,6 +122,8 @@ def _agent(installation: Installation) -> str:
     state = installation.place.state()
     if state is None:
         return "none on this host; the first shim starts one"
+    if not state.head:
+        return f"pid {state.pid}, version {state.version}, on its way to {state.target}"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.since))
     link = f"linked to {state.head}" if state.is_linked else f"looks for {state.head}"
     return f"pid {state.pid}, version {state.version}, since {since}, {link}"

@@ -103,6 +103,14 @@ def test_the_socket_points_at_the_last_and_away_from_nobody_else(place: Place) -
     assert not os.path.lexists(place.socket)
 
 
+def test_whoever_holds_the_lock_is_the_only_one_to_be_found(place: Place) -> None:
+    """The socket of one that was killed is still there, and is nobody's."""
+    place.point_at(place.make_room(1))
+    assert os.path.exists(place.socket)
+    with place.held():
+        assert not os.path.lexists(place.socket)
+
+
 def test_rooms_of_the_dead_are_cleared(place: Place) -> None:
     old = place.make_room(1)
     Path(old, "s").touch()

@@ -75,14 +75,15 @@ def session(
 def queueing_head(
     make_local_server: MakeLocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> LocalServer:
-    """A head on this host, whose squeue is one of ours."""
+    """A head on this host, whose only command is a squeue of ours."""
     commands = tmp_path / "head"
     commands.mkdir()
     squeue = commands / "squeue"
     squeue.write_text(SQUEUE, "utf-8")
     squeue.chmod(0o755)
+    (commands / "sleep").symlink_to("/bin/sleep")  # what our squeue needs
     with monkeypatch.context() as there:
-        there.setenv("PATH", f"{commands}:/usr/bin:/bin")
+        there.setenv("PATH", str(commands))
         return make_local_server()
 
 
