@@ -73,7 +73,7 @@ class Sbatch:
             self._head.path(f"/tmp/after-{step}").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("rounds", [9, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_link_cut_while_sbatch_answers_makes_one_job_and_tells_its_id(
     cluster: Cluster, rounds: int
 ) -> None:
@@ -171,7 +171,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=pytest.mark.soak)])
 def test_a_poller_does_not_notice_a_cut(cluster: Cluster, seconds: float) -> None:
     cluster.without_slurm("compute1")
     with cluster.near("compute1", "alice").session() as session:
