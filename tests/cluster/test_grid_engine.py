@@ -36,8 +36,9 @@ def session(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Sessio
 
 
 def test_jobs_are_submitted_from_a_file_and_from_stdin(cluster: Cluster, session: Session) -> None:
-    cluster.host("login1").path("/home/alice/job.sh").write_text(SCRIPT)
-    from_file = session.run("qsub", "-terse", "-cwd", "-o", "file.out", "job.sh", "by a file")
+    session.host.run("sh", "-c", "cat >/tmp/job.sh", user="alice", input=SCRIPT)
+    submit = ("qsub", "-terse", "-cwd", "-o", "file.out", "/tmp/job.sh", "by a file")
+    from_file = session.run(*submit)
     from_stdin = session.run("qsub", "-cwd", "-o", "stdin.out", input=SCRIPT).stdout
     assert from_stdin.endswith('("STDIN") has been submitted\n')
     for job in (from_file.stdout.strip(), from_stdin.split()[2]):
