@@ -55,17 +55,19 @@ def find_script(errand: Errand) -> JobScript | None:
     return JobScript(index, path, content) if len(content) <= SCRIPT_LIMIT else None
 
 
-def brought(errand: Errand, script: JobScript) -> Errand:
+def brought(errand: Errand, script: JobScript, *, has_grid_engine: bool = False) -> Errand:
     """The errand with its script on stdin, and the name of its file for the job.
 
     Unchanged where the scheduler has no way to give such a script its arguments.
     """
     name = os.path.basename(errand.argv[0])
     options, arguments = errand.argv[: script.index], errand.argv[script.index + 1 :]
-    # On the head this names what it reads on stdin; without arguments it need not.
-    operand = ("/dev/stdin", *arguments) if arguments else ()
-    if arguments and name != "sbatch":
+    # What stands for the script on stdin, where its arguments follow.  In PBS, which has the
+    # name qsub as well, a program would follow the dashes.
+    stand_in = {"sbatch": "/dev/stdin", "qsub": "--" if has_grid_engine else ""}.get(name, "")
+    if arguments and not stand_in:
         return errand
+    operand = (stand_in, *arguments) if arguments else ()
     named = (*options, *_naming(name, options, script), *operand)
     return replace(errand, argv=named, input=script.content, wants_input=False)
 

@@ -95,7 +95,7 @@ class Reception:
         script = await in_thread(lambda: find_script(found), lambda _: None)
         if script is None or await self._is_there(script):
             return found
-        return brought(found, script)
+        return brought(found, script, has_grid_engine="qconf" in self._survey.programs)
 
     async def _is_there(self, script: JobScript) -> bool:
         """Whether the head has the same script in the same place."""

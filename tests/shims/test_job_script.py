@@ -44,6 +44,11 @@ def test_its_arguments_stay_with_it_where_the_scheduler_can(directory: Path) -> 
         *("sbatch", "--job-name=job.sh", "/dev/stdin", "-n", "two words"),
     )
     assert bring(directory, "qsub", "job.sh", "1") == ("qsub", "job.sh", "1")
+    asked = errand(directory, "qsub", "-N", "it", "job.sh", "1")
+    script = find_script(asked)
+    assert script is not None
+    done = brought(asked, script, has_grid_engine=True)
+    assert done.argv == ("qsub", "-N", "it", "--", "1")
 
 
 @pytest.mark.parametrize("option", ["-Jname", "--job-name=name"])
