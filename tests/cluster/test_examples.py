@@ -55,6 +55,13 @@ def run_example(cluster: Cluster, name: str) -> str:
     return done.stdout
 
 
+def test_dask_workers_come_as_jobs_and_go_when_there_is_nothing_to_do(bare: Cluster) -> None:
+    needs("dask_jobqueue", "distributed")
+    said = run_example(bare, "dask_jobqueue_cluster.py").splitlines()
+    assert said[0] == "sum: 285"
+    assert said[-1] == "scaled down"
+
+
 def test_submitit_runs_a_sweep_as_an_array(bare: Cluster) -> None:
     needs("submitit")
     said = run_example(bare, "submitit_sweep.py")

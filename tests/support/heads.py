@@ -35,6 +35,7 @@ __all__ = [
     "NODE_ROOTS",
     "Head",
     "MakeHead",
+    "has_shims",
     "head_python",
     "is_running",
     "lonely_user",
@@ -201,9 +202,22 @@ def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
 
 
 @pytest.fixture
-def near_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def has_shims() -> bool:
+    """Whether bridges of the near side put shims on PATH; directories of tests say otherwise.
+
+    Most tests count what their server was asked, or break its link at each byte of that; the
+    question what commands the head has would be one more.
+    """
+    return False
+
+
+@pytest.fixture
+def near_home(has_shims: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home of its own for the near side."""
-    return move_in(monkeypatch, tmp_path / "near")
+    home = move_in(monkeypatch, tmp_path / "near")
+    if not has_shims:
+        monkeypatch.setenv("SMARTSIM_BRIDGE_SHIMS", "no")
+    return home
 
 
 @pytest.fixture
