@@ -69,7 +69,7 @@ def main(words: "list[str]") -> None:
             _call_again(_bytes(folder) + b"/" + _bytes(command), arguments)
         fail(command, "the bridge has ended")
     except OSError as fault:
-        fail(command, f"cannot reach the bridge at {path!r}: {fault}")
+        fail(command, f"cannot reach the bridge: {fault}")
     try:
         Relay(connection, command).run(_hello(_bytes(command), _bytes(folder), arguments))
     except Exception as fault:  # noqa: BLE001 - a traceback's status 1 would pass for the command's
@@ -170,6 +170,12 @@ class Relay:
         if self._rest:
             self._look_ahead()
 
+    def _receive_all_there_is(self) -> None:
+        known = -1
+        while self._rest and self._may_receive() and known != len(self._in):
+            known = len(self._in)
+            self._receive()
+
     def _look_ahead(self) -> None:
         """Ends as a command that was killed, which leaves unwritten what nobody took."""
         at = 0
@@ -231,15 +237,17 @@ class Relay:
         self._rest = (descriptor, data[written:]) if written < len(data) else None
 
     def _take_signals(self) -> None:
-        for number in posix.read(self._bell, 64):
+        numbers = posix.read(self._bell, 64)
+        for number in numbers:
             self._send(b"S", b"%d" % LINUX[number])
             if number in ENDING:
                 self._unanswered += 1
                 self._was_told_to_end = True
-            if self._unanswered >= PATIENCE:
-                _end_by(number)
-            if number == _signal.SIGTSTP:
-                self._stop()
+                self._receive_all_there_is()
+                if self._has_ended or self._unanswered >= PATIENCE:
+                    _end_by(number)  # nobody is left to be told, or nobody answers
+        if numbers.rfind(_signal.SIGTSTP) > numbers.rfind(_signal.SIGCONT):
+            self._stop()
 
     def _stop(self) -> None:
         """By the signal itself, which stops nothing where nobody could go on with it."""

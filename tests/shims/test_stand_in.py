@@ -489,6 +489,7 @@ def test_a_command_that_ended_by_itself_loses_no_output(reception: Reception) ->
     process.send_signal(signal.SIGINT)
     assert caller.receive() == (wire.SIGNAL, b"2")
     caller.connection.sendall(2 * wire.frame(wire.OUTPUT, bytes(MB)) + wire.exit_frame(3))
+    caller.connection.close()
 
     assert len(process.communicate(timeout=SECONDS)[0]) == 3 * MB
     assert process.returncode == 3
@@ -508,6 +509,17 @@ def test_all_that_was_said_counts_though_the_reception_has_gone(
     said, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, errors) == (returncode, b"")
     assert returncode < 0 or said == output
+
+
+def test_what_is_only_left_to_be_written_ends_by_a_signal(reception: Reception) -> None:
+    process, caller = reception.call(reception.folder / "srun")
+    caller.connection.sendall(wire.frame(wire.OUTPUT, bytes(MB)) + wire.exit_frame(0))
+    caller.connection.close()
+    assert process.stdout is not None
+    assert select.select([process.stdout.fileno()], [], [], SECONDS)[0]
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(SECONDS) == -signal.SIGTERM
 
 
 def test_a_reader_who_leaves_ends_the_command(reception: Reception) -> None:
