@@ -14,7 +14,8 @@ from .site import CLONE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-EXPERIMENTS = Path(__file__).with_name("experiments")
+WHOLE = Path(__file__).with_name("experiments") / "whole.py"
+SEED = CLONE / "examples/seed.py"
 OUTPUT = "/home/alice/output"
 NOTEBOOK_SECONDS = 120.0
 CONNECT = """
@@ -46,18 +47,19 @@ def run_cells(cluster: Cluster, venv: SmartSimVenv, *cells: str) -> list[str]:
 def test_what_smartsim_documents_runs_line_by_line(
     cluster: Cluster, smartsim_venv: SmartSimVenv
 ) -> None:
-    imports, _, documented = (EXPERIMENTS / "seed.py").read_text("utf-8").partition("# From here")
+    imports, _, documented = SEED.read_text("utf-8").partition("# From here")
     lines = [line for line in imports.splitlines() if line.startswith("from smartsim")]
     lines += documented.splitlines()[1:]
-    *texts, status, _ = run_cells(cluster, smartsim_venv, *lines)
-    assert "STATUS_COMPLETED" in status, texts
+    texts = run_cells(cluster, smartsim_venv, *lines)
+    assert "model: SmartSimStatus.STATUS_COMPLETED\n" in texts, texts
+    assert any(text.startswith("database: 10.") for text in texts), texts
 
 
 @pytest.mark.soak
 def test_all_of_an_experiment_runs_in_a_kernel(
     cluster: Cluster, smartsim_venv: SmartSimVenv
 ) -> None:
-    whole = f"%run {EXPERIMENTS / 'whole.py'} /home/alice/whole 1"
+    whole = f"!touch whole.go\n%run {WHOLE} /home/alice/whole"
     summary = "print(experiment.summary(style='plain'))"
     text, summary, closed = run_cells(cluster, smartsim_venv, whole, summary, "bridge.close()")
     lines = [line for line in text.splitlines() if line.startswith('{"step"')]

@@ -1,6 +1,6 @@
 """An experiment as users of SmartSim write them: it knows of no bridge.
 
-    python whole.py DIRECTORY SECONDS      SECONDS that the longest model takes
+    python whole.py DIRECTORY      the longest model ends when there is a file DIRECTORY.go
 
 Prints a line of JSON for each step.  test_smartsim.py runs it in hosts of the cluster.
 """
@@ -20,10 +20,11 @@ from smartsim import Experiment
 from smartsim.wlm import detect_launcher, slurm
 
 HERE = Path(sys.argv[1])
-SECONDS = sys.argv[2]
+GO = HERE.with_name(f"{HERE.name}.go")
 BEGAN = time.monotonic()
 # What a model that fails runs.  Slower than SmartSim's look for those that fail at once.
 FAILING = HERE / "failing.sh"
+WAITING = HERE / "waiting.sh"
 
 
 def say(step: str, said: Any = None) -> None:
@@ -44,6 +45,7 @@ def srun(program: str, *words: str) -> Any:
 
 HERE.mkdir()
 FAILING.write_text("sleep 1\nexit 3\n")
+WAITING.write_text(f"until [ -e {GO} ]; do sleep 0.1; done\n")
 say("launcher", detect_launcher())
 # The nodes run all of it at once, whatever each asks for.
 options = {"overcommit": "", "ntasks": "8", "nodelist": "compute2"}
@@ -54,7 +56,7 @@ experiment = Experiment("whole", launcher="auto", exp_path=str(HERE))
 where = {"nodelist": "compute2"}
 batch = experiment.create_batch_settings(nodes=1, time="00:05:00", batch_args=where)
 echo = experiment.create_run_settings("/bin/echo", ["spam"], run_command="srun")
-long = experiment.create_model("long", srun("/bin/sleep", SECONDS))
+long = experiment.create_model("long", srun("/bin/sh", str(WAITING)))
 failing = experiment.create_model("failing", srun("/bin/sh", str(FAILING)))
 single = experiment.create_model("single", echo, batch_settings=batch)
 members = experiment.create_ensemble("members", replicas=2, run_settings=echo, batch_settings=batch)
