@@ -108,6 +108,10 @@ def test_the_agent_asks_at_the_terminal_of_the_shim_that_starts_it(cluster: Clus
     assert "JOBID" in at_terminal(laptop, f"{SHIMS}/squeue")
     later = laptop.run("sh", "-c", f"setsid -w {SHIMS}/squeue", user="kim")  # asks nobody
     assert "JOBID" in later.stdout
+    secret = ACCOUNTS["kim"].password
+    kept = ("/tmp/smartsim-bridge-*", "~/.local")
+    found = laptop.run("sh", "-c", f"grep -r {secret} {' '.join(kept)}", user="kim", check=False)
+    assert (found.returncode, found.stdout) == (1, "")
 
 
 def at_terminal(host: Host, line: str) -> str:
