@@ -29,7 +29,7 @@ from .families import SCHEDULER_COMMANDS
 from .folder import MARKER, make_folder
 from .reception import Reception
 from .search_path import Entry, enter
-from .survey import Survey, question, read_answer
+from .survey import QUESTIONER, Survey, question, read_answer
 
 __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
@@ -157,8 +157,9 @@ def ask_head(bridge: Bridge, settings: Settings) -> Survey:
     file = parent / f".token-{token}"
     file.write_text(f"{token}\n", "ascii")
     try:
-        words = question(SCHEDULER_COMMANDS, str(file), MARKER)
-        return read_answer(bridge.run(words, timeout=ASK_SECONDS).stdout, token)
+        asked = question(SCHEDULER_COMMANDS, str(file), MARKER)
+        answer = bridge.run(QUESTIONER, input=asked, timeout=ASK_SECONDS).stdout
+        return read_answer(answer, token)
     finally:
         file.unlink(missing_ok=True)
 

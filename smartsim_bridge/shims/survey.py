@@ -6,15 +6,15 @@ sees the files of this host.  Pure: makes the question and reads the answer.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Survey", "question", "read_answer"]
+__all__ = ["QUESTIONER", "Survey", "question", "read_answer"]
 
 # A folder of shims that the head's PATH names as well, as a shared home brings about, must not
 # be taken for the scheduler: what is in it would lead back here.
 _SCRIPT = r"""
-token=$1 marker=$2; shift 2
 path= IFS=:; set -f
 for dir in $PATH; do [ -e "$dir/$marker" ] || path=$path${path:+:}$dir; done
 PATH=$path
@@ -36,9 +36,15 @@ class Survey:
     files_are_shared: bool = False
 
 
-def question(commands: Iterable[str], token_file: str, marker: str) -> list[str]:
-    """The command to run on the head; `marker` is the file that tells a folder of shims."""
-    return ["/bin/sh", "-c", _SCRIPT, "sh", token_file, marker, *sorted(commands)]
+# What the question is put to, on stdin: `ps` and the logs show this line, and not a page.
+QUESTIONER = ("/bin/sh", "-s", "smartsim-bridge", "shims")
+
+
+def question(commands: Iterable[str], token_file: str, marker: str) -> str:
+    """The question; `marker` is the file that tells a folder of shims."""
+    names = " ".join(map(shlex.quote, sorted(commands)))
+    values = f"token={shlex.quote(token_file)} marker={shlex.quote(marker)}\n"
+    return f"{values}set -- {names}\n{_SCRIPT}"
 
 
 def read_answer(answer: str, token: str) -> Survey:

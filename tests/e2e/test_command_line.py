@@ -200,7 +200,7 @@ def test_status_tells_people_and_programs(here: LocalServer) -> None:
 
 
 def test_ps_shows_what_runs_and_what_ended(here: LocalServer) -> None:
-    client = here.init()
+    client = here.init(shims=False)
     sleeper = client.popen(["sleep", "600"], keep=True)
     client.run(["sh", "-c", "echo out; exit 3"])
     client.run(["sh", "-c", "kill -TERM $$"])
@@ -222,7 +222,7 @@ def test_ps_shows_what_runs_and_what_ended(here: LocalServer) -> None:
 
 
 def test_ps_leaves_out_what_ended_long_ago(here: LocalServer) -> None:
-    here.init().run(["true"])
+    here.init(shims=False).run(["true"])
     two_hours_later = "import time; now = time.time; time.time = lambda: now() + 7200"
     done = bridge("ps", after=two_hours_later)
     assert (done.returncode, done.stdout) == (0, b"")
@@ -232,7 +232,7 @@ def test_ps_leaves_out_what_ended_long_ago(here: LocalServer) -> None:
 
 
 def test_ps_cuts_lines_to_the_screen(here: LocalServer) -> None:
-    here.init().run(["echo", "x" * 300])
+    here.init(shims=False).run(["echo", "x" * 300])
     with Terminal("ps", env={**os.environ, "COLUMNS": "70"}) as terminal:
         assert terminal.wait() == 0
         assert max(map(len, terminal.shown.splitlines())) == 70

@@ -230,5 +230,5 @@ def test_each_stage_is_told_as_it_ends(make_head: MakeHead) -> None:
     bridge = make_head().init(autostart=True, on_stage=told.append)
 
     names = [stage.name for stage in told]
-    assert names[-3:] == ["launch", "tunnel", "handshake"]
+    assert names[-4:] == ["launch", "tunnel", "handshake", "shims"]
     assert bridge.status().stages == tuple(told)

@@ -14,7 +14,7 @@ import pytest
 from smartsim_bridge import AsyncBridge, remote
 from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims import opening
-from smartsim_bridge.shims.survey import Survey, question, read_answer
+from smartsim_bridge.shims.survey import QUESTIONER, Survey, question, read_answer
 from smartsim_bridge.stages import Stage
 from tests.shims.conftest import Session
 from tests.shims.test_reception import run
@@ -25,9 +25,14 @@ from tests.support.waiting import wait_until
 def ask(tmp_path: Path, path: str, *names: str) -> Survey:
     token = tmp_path / "token"
     token.write_text("0123abcd\n", "ascii")
-    words = question(names, str(token), SHIM_MARKER)
     done = subprocess.run(
-        words, env={"PATH": path}, capture_output=True, text=True, check=True, timeout=20
+        QUESTIONER,
+        input=question(names, str(token), SHIM_MARKER),
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
     )
     assert done.stderr == ""
     return read_answer(done.stdout, "0123abcd")
