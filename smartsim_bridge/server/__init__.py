@@ -10,7 +10,9 @@ runs         one process whose output several polls have
 polls        which run answers a poll
 spool        output that waits for its reader, in memory and in files
 segments     one such file
+inlets       the stdin of one command, on its way to the process
 outlets      one output stream on its way to whoever follows the command
+recipes      what a request means on this host, and which process that is
 surroundings what all commands share, and who may follow one
 commands     one command: bytes, numbers and states around a process
 alarms       what a command is to do later, by name

@@ -16,8 +16,6 @@ from signal import NSIG, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Any
 
 from ..protocol import codec
-from ..protocol.environment import command_environment
-from ..protocol.flow import Receiving
 from ..protocol.lifecycle import Input as Event
 from ..protocol.lifecycle import Lifecycle, State
 from ..protocol.messages import (
@@ -37,20 +35,21 @@ from ..protocol.messages import (
     Started,
     StartFailed,
 )
-from ..protocol.polls import Key, is_poll, key_of
+from ..protocol.polls import Key
 from ..protocol.submission import submits
 from .alarms import Alarms
 from .beacon_file import process_start
 from .handover import Carry
+from .inlets import Inlet
 from .journal import STORED
 from .outlets import Outlet
-from .processes import Owner, Process
+from .processes import Process
+from .recipes import Recipe
 from .runs import Seat
-from .surroundings import Absent, Follower, Gone, Surroundings, encoded
+from .surroundings import Absent, Follower, Gone, Surroundings
 
 __all__ = ["Command"]
 
-SHELL = "/bin/sh"
 END_SECONDS = 0.005  # the end of a stream is told on its own only if the exit does not follow
 KILL_AFTER = 10.0  # seconds between SIGTERM and SIGKILL when its client is gone
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a queue of ten thousand must not fill a login node
@@ -74,20 +73,14 @@ class Command:
         self.lifecycle = Lifecycle()
         self.owner = follower.id
         self._surroundings = surroundings
-        self._program = program
         self._follower: Follower | None = follower
         self._on_over = on_over
         self._process: Process | Seat | None = None
-        self._is_poll = is_poll(request.argv, request.shell)
-        self.key: Key | None = None  # what it asks, where others may ask the same
-        if self._is_poll:
-            self.key = key_of(request, self._directory(), self._asked_environment())
+        self._recipe = Recipe(request, surroundings, program)
         self._outlets = {stream: self._open(stream) for stream in (STDOUT, STDERR)}
-        self._receiving = Receiving()
-        self._is_input_broken = False
+        self._inlet = Inlet(self._say_taken)
         self._unwanted: set[int] = set()  # streams whose reader has closed them
-        self._early = bytearray()  # input that came while it waited for its turn
-        self._waits_with = 0  # bytes that it holds meanwhile
+        self._waits_with = 0  # bytes that it holds while it waits for its turn
         self._signals = 0  # obeyed, of the session that follows it
         self._failure: StartFailed | None = None
         self._timed_out = False
@@ -108,10 +101,8 @@ class Command:
 
     def start(self) -> None:
         """Starts the process, or says why it cannot be."""
-        request = self.request
-        argv = [SHELL, "-c", *request.argv] if request.shell else list(request.argv)
         try:
-            self._process = self._spawn(argv, request)
+            self._process = self._recipe.start(self, self.owner)
         except OSError as refused:
             filename = refused.filename if isinstance(refused.filename, str) else ""
             self.fail(refused.errno or 0, refused.strerror or str(refused), filename)
@@ -132,12 +123,9 @@ class Command:
 
     def input(self, message: Input) -> None:
         """Bytes for stdin."""
-        fresh = self._receiving.accept(message.offset, message.payload, message.eof)
-        if self._process is None:
-            self._early += fresh  # no more than the credit of one window
-            self.wait_with(len(fresh))
-        else:
-            self._write(fresh)
+        early = self._inlet.accept(message.offset, message.payload, message.eof)
+        if early:
+            self.wait_with(early)
 
     def output_taken(self, stream: int, offset: int) -> None:
         """The client has that much, and room for as much again."""
@@ -192,6 +180,11 @@ class Command:
             self._process.kill()
 
     # --- who follows it
+
+    @property
+    def key(self) -> Key | None:
+        """What it asks the scheduler, where others may ask the same."""
+        return self._recipe.key
 
     @property
     def follower(self) -> Follower | None:
@@ -276,20 +269,18 @@ class Command:
 
     def hand_over(self, carry: Carry) -> dict[str, Any]:
         """All there is to know of it, but its follower, who has to come back."""
-        receiving, failure, process = self._receiving, self._failure, self._process
+        failure, process = self._failure, self._process
         return {
             "request": codec.encode(self.request)[0],
             "failure": None if failure is None else codec.encode(failure)[0],
-            "program": self._program,
+            "program": self._recipe.program,
             "keep": self.keep,
             "owner": self.owner,
             "state": self.lifecycle.state.value,
             "process": None if process is None else process.hand_over(carry),
             "outlets": [[stream, one.hand_over()] for stream, one in self._outlets.items()],
-            "received": [receiving.next, receiving.handed_on, receiving.ended],
-            "is_input_broken": self._is_input_broken,
+            **self._inlet.hand_over(),
             "unwanted": sorted(self._unwanted),
-            "early": self._early,
             "signals": self._signals,
             "timed_out": self._timed_out,
             "due": self._alarms.hand_over(),
@@ -309,15 +300,8 @@ class Command:
         self.lifecycle.state = State(past["state"])
         for stream, outlet in past["outlets"]:
             self._outlets[stream].take_over(outlet)
-        begin, handed_on, self._receiving.ended = past["received"]
-        self._receiving.next = begin
-        self._receiving.hand_on(handed_on)
-        self._receiving.acknowledgement()
-        self._is_input_broken, self._early = past["is_input_broken"], bytearray(past["early"])
         self._unwanted = set(past["unwanted"])
         self._signals, self._timed_out = past["signals"], past["timed_out"]
-        self._waits_with = len(self._early)
-        surroundings.waiting_bytes += self._waits_with
         if past["failure"] is not None:
             failure = codec.decode([past["failure"]])
             assert isinstance(failure, StartFailed)
@@ -326,6 +310,9 @@ class Command:
             is_shared = "run" in past["process"]
             take_over = surroundings.polls.take_over if is_shared else Process.take_over
             self._process = take_over(past["process"], self, surroundings.watch)
+        self._inlet.take_over(past, self._process)
+        self._waits_with = len(self._inlet.early)
+        surroundings.waiting_bytes += self._waits_with
         self._alarms.take_over(past["due"])
         if past["grace"] is not None:
             loop = asyncio.get_running_loop()
@@ -355,12 +342,7 @@ class Command:
 
     def input_written(self, count: int, broken: bool) -> None:
         """Grants the client as much again."""
-        due = self._receiving.hand_on(count)
-        self._is_input_broken = self._is_input_broken or broken
-        if broken:
-            due = self._receiving.acknowledgement()
-        if due is not None:
-            self._post(InputTaken(self.id, due, broken))
+        self._inlet.written(count, broken)
 
     def exited(self) -> None:
         """Tells it; what it wrote may still be on its way."""
@@ -389,37 +371,6 @@ class Command:
         outlet.follow(0)
         return outlet
 
-    def _spawn(self, argv: list[str], request: Start) -> Process | Seat:
-        shared = self._surroundings
-        asked = self._asked_environment()
-
-        def start(owner: Owner) -> Process:
-            return Process(
-                argv,
-                owner,
-                shared.watch,
-                program=self._program,
-                cwd=self._directory(),
-                environment={**shared.environment, **encoded(asked)},
-                stdin=request.stdin,
-                stdout=request.stdout,
-                stderr=request.stderr,
-                descriptor_limit=shared.descriptor_limit,
-            )
-
-        if self.key is None:
-            return start(self)
-        return shared.polls.seat(self.key, self, self.owner, start)
-
-    def _directory(self) -> str:
-        home, asked = self._surroundings.directory, self.request.cwd
-        return os.path.join(home, asked) if asked else home
-
-    def _asked_environment(self) -> dict[str, str]:
-        request = self.request
-        program = SHELL if request.shell or not request.argv else request.argv[0]
-        return command_environment(program, {}, request.env, request.keep_env)
-
     def _has_started(self, pid: int) -> None:
         request = self.request
         self.lifecycle.move(Event.STARTED)
@@ -431,9 +382,10 @@ class Command:
             self._post(Started(self.id, pid))
         if request.timeout is not None:
             self._alarms.set(request.timeout, "run out")
-        if not self._is_poll:
+        if not self._recipe.is_poll:
             self._make_known()
-        self._write(bytes(self._early))
+        if self._process is not None:
+            self._inlet.open(self._process)
         self._waits_no_more()
         if isinstance(self._process, Seat):
             self._process.take()
@@ -443,18 +395,18 @@ class Command:
 
     def _make_known(self) -> None:
         """A poll that is asked for from now on must not miss what this one did, or told."""
-        if self._is_poll:
+        if self._recipe.is_poll:
             self._surroundings.polls.learn(self.owner)
         else:
             self._surroundings.polls.outdate()
 
     def _make_end_known(self) -> None:
         # The end of a poll says no more than what it printed, where it printed anything.
-        if not self._is_poll or self.sizes == (0, 0):
+        if not self._recipe.is_poll or self.sizes == (0, 0):
             self._make_known()
 
     def _waits_no_more(self) -> None:
-        self._early.clear()
+        self._inlet.early.clear()
         self._surroundings.waiting_bytes -= self._waits_with
         self._waits_with = 0
 
@@ -462,18 +414,18 @@ class Command:
         if self._follower is not None:
             self._follower.post(message)
 
+    def _say_taken(self, offset: int, broken: bool) -> None:
+        self._post(InputTaken(self.id, offset, broken))
+
     def _say_where(self, stdout: int, stderr: int) -> None:
         """All that a follower must know who may have missed anything."""
         request = self.request
         streams = (request.stdin, request.stdout, request.stderr)
-        # New input goes behind what came before, taken or not; InputTaken grants the room.
-        begin, taken = self._receiving.next, self._receiving.acknowledgement()
+        begin, taken, is_closed = self._inlet.where()
         self._post(
             Attached(self.id, self.pid, stdout, stderr, begin, self._signals, request.argv, streams)
         )
-        # After its end nobody has anything to add; who tried would break the rules.
-        is_closed = self._is_input_broken or self._receiving.ended
-        self._post(InputTaken(self.id, taken, is_closed))
+        self._say_taken(taken, is_closed)
         for stream, outlet in self._outlets.items():
             self._guarded(outlet.pump)
             if outlet.is_finished:
@@ -531,13 +483,6 @@ class Command:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-
-    def _write(self, data: bytes) -> None:
-        assert self._process is not None
-        if data:
-            self._process.write(data)
-        if self._receiving.ended:
-            self._process.end_input()
 
     def _exit_message(self, final: bool) -> Exited:
         code = self._process.returncode if self._process is not None else None

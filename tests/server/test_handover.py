@@ -289,7 +289,7 @@ def test_a_command_that_waits_keeps_its_input_and_its_place_in_the_sum(tmp_path:
             talk.feed("2" * 32, b"early", eof=True)
             await wait_until_async(lambda: backlog.waiting == 1 and len(session.commands) == 2)
             command = next(one for one in session.commands if one.id == "2" * 32)
-            await wait_until_async(lambda: command._early == b"early")
+            await wait_until_async(lambda: command._inlet.early == b"early")
             past = handed([command.hand_over(lambda _: 0)], tmp_path).server
             shared = command._surroundings
             fresh = Surroundings(
@@ -302,7 +302,7 @@ def test_a_command_that_waits_keeps_its_input_and_its_place_in_the_sum(tmp_path:
                 Start("2" * 32, ("cat",)),
             )
             assert again.follower is None
-            assert again._early == b"early"
+            assert again._inlet.early == b"early"
             assert 0 < fresh.waiting_bytes == len(b"early") < MAX_WAITING_BYTES
 
     run(hand_over())
