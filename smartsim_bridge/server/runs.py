@@ -157,7 +157,7 @@ class Seat:
 
     def output(self, stream: int, data: bytes, eof: bool) -> None:
         """What the process printed, where it is read."""
-        if stream not in self.closed:
+        if stream not in self.closed and not self._is_over:
             self.guest.output(stream, data, eof)
 
     def end(self) -> None:
