@@ -120,15 +120,15 @@ def break_tunnel(cluster: Cluster) -> None:
 
 # --- few questions ------------------------------------------------------------------------------
 
-# Takes as long as one on a cluster with something to do.
+# Takes as long as one on a cluster with much to do: a hundred interpreters start in that time.
 COUNTED_SQUEUE = """
 echo >>/tmp/runs
-sleep 0.2
+sleep 1
 exec "$REAL" "$@"
 """
 SHIMS = 100
 HANDFUL = 8
-MEDIAN_SECONDS = 5.0  # most of it to start a hundred interpreters at once
+MEDIAN_SECONDS = 8.0  # squeue's own, and to start a hundred interpreters at once
 # One process starts them all at once, and measures each; so it does with what a shim is at least.
 MANY = """
 import json, subprocess, sys, time
