@@ -49,7 +49,7 @@ TWINS = [
 TEXT = {"text", "encoding", "errors"}
 STREAMING = ("popen", "attach")
 # What only one of the faces has: a process ends there, and so does what it put on its PATH.
-BLOCKING_ONLY = {"id", "args", "pid", "returncode", "accompany", "core", "portal"}
+BLOCKING_ONLY = {"id", "args", "pid", "returncode", "age", "accompany", "core", "portal"}
 
 
 def public(cls: type) -> dict[str, object]:
@@ -62,7 +62,7 @@ def plain(annotation: object) -> str:
 
 @pytest.mark.parametrize(("blocking", "awaited", "inner"), TWINS)
 def test_both_faces_have_the_same_names(blocking: type, awaited: type, inner: set[str]) -> None:
-    # id, args, pid, returncode and the streams are attributes of every AsyncCommand.
+    # id, args, pid, returncode, age and the streams are attributes of every AsyncCommand.
     missing = set(public(awaited)) - set(public(blocking)) - inner
     assert not missing
     extra = set(public(blocking)) - set(public(awaited)) - BLOCKING_ONLY
