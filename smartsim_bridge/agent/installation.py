@@ -81,8 +81,9 @@ class Installation:
         fresh.replace(self.folder / _FILE)
 
     def remove(self) -> None:
-        """Its agent ends first.  Raises AgentFailed."""
+        """Its agent ends first, and leaves nothing on this host.  Raises AgentFailed."""
         self.place.end()
+        shutil.rmtree(self.place.directory, ignore_errors=True)
         if (self.folder / MARKER).exists():
             shutil.rmtree(self.folder)
 

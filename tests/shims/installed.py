@@ -60,6 +60,6 @@ class Installed:
         return Installation.read(self.folder).place.state()
 
     def clean(self) -> None:
-        """No agent outlives its test."""
+        """No agent outlives its test, nor anything of it."""
         if (self.folder / ".agent.json").exists():
-            Installation.read(self.folder).place.end()
+            Installation.read(self.folder).remove()

@@ -163,8 +163,11 @@ def test_list_tells_how_it_is(installed: Installed) -> None:
 
 def test_remove_leaves_neither_folder_nor_agent(installed: Installed) -> None:
     installed.call()
+    place = Installation.read(installed.folder).place
     assert installed.cli("remove").returncode == 0
     assert not installed.folder.exists()
+    assert place.state() is None
+    assert not Path(place.directory).exists()
     again = installed.cli("remove")
     assert again.returncode == 255
     assert b"shims install" in again.stderr
