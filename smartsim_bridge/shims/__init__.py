@@ -8,4 +8,13 @@ wire        SHIM WIRE 1, spoken between a shim and that process: pure
 folder      makes the folder of shims, and takes such folders off a PATH
 stub        the text of a shim: a small script for /bin/sh
 stand_in    the program behind it; runs alone, and imports nothing of this package
+
+opening      opens the shims of one bridge: all of the following, in order
+survey       what the head has, asked in one command: pure
+search_path  this process's PATH, and the variable that names the socket
+reception    the socket at which shims are served
+guest        one shim there, to the exit status of its command
+errand       what it was called for, as a request to the head: pure
+environment  which of its variables go along: pure
+job_script   a script that only this host has
 """
