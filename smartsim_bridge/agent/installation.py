@@ -21,7 +21,8 @@ import platformdirs
 import smartsim_bridge
 
 from ..errors import AgentFailed
-from ..shims.folder import MARKER, fill_folder, shims_in
+from ..protocol.environment import SHIM_MARKER
+from ..shims.folder import fill_folder, shims_in
 from .place import Place, place_of
 
 __all__ = ["IDLE_SECONDS", "Installation", "default_folder", "python_words"]
@@ -84,7 +85,7 @@ class Installation:
         """Its agent ends first, and leaves nothing on this host.  Raises AgentFailed."""
         self.place.end()
         shutil.rmtree(self.place.directory, ignore_errors=True)
-        if (self.folder / MARKER).exists():
+        if (self.folder / SHIM_MARKER).exists():
             shutil.rmtree(self.folder)
 
 

@@ -26,9 +26,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import InvalidSettings, ShimsUnavailable
-from .stub import MARKER, SIGN, stub_text
+from ..protocol.environment import SHIM_MARKER
+from .stub import SIGN, stub_text
 
-__all__ = ["MARKER", "fill_folder", "make_folder", "shims_in"]
+__all__ = ["fill_folder", "make_folder", "shims_in"]
 
 PROGRAM = "stand_in.py"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -78,7 +79,7 @@ def fill_folder(
         folder = Path(os.path.abspath(folder))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = os.listdir(folder)
-        if present and MARKER not in present:
+        if present and SHIM_MARKER not in present:
             raise ShimsUnavailable(f"{folder} holds what is no shim", step="shims")
         _mend(folder, _contents(folder, names, python, agent, agent_socket))
         for name in set(shims_in(folder)) - set(names):
@@ -87,7 +88,7 @@ def fill_folder(
 
 def shims_in(folder: Path) -> list[str]:
     """The commands that `folder` has shims of; none where it is no folder of shims."""
-    if not (folder / MARKER).exists():
+    if not (folder / SHIM_MARKER).exists():
         return []
     return sorted(name for name in os.listdir(folder) if _is_shim(folder / name))
 
@@ -134,7 +135,7 @@ def _contents(
     }
     marker = f"shims of smartsim-bridge {__version__}\n".encode()
     program = (files(__package__) / PROGRAM).read_bytes()
-    return {MARKER: marker, PROGRAM: program, **stubs}
+    return {SHIM_MARKER: marker, PROGRAM: program, **stubs}
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:
@@ -169,7 +170,7 @@ def _mend(folder: Path, contents: Mapping[str, bytes]) -> None:
     """A file that is missing, half-written or changed is put in place as a whole."""
     _see_that_it_is_ours(folder, os.lstat(folder))
     for name, content in contents.items():
-        mode = 0o600 if name in (PROGRAM, MARKER) else 0o700
+        mode = 0o600 if name in (PROGRAM, SHIM_MARKER) else 0o700
         if not _is_as_it_should_be(folder / name, content, mode):
             _write(folder / name, content, mode)
         if mode & stat.S_IXUSR and not os.access(folder / name, os.X_OK):

@@ -21,12 +21,12 @@ from pathlib import Path
 from ..client.blocking import Bridge
 from ..client.status import BridgeStatus
 from ..errors import CommandServerError
-from ..protocol.environment import left_behind
+from ..protocol.environment import SHIM_MARKER, left_behind
 from ..settings import Settings
 from ..ssh.socket_directory import socket_directory
 from ..stages import Journey
 from .families import SCHEDULER_COMMANDS
-from .folder import MARKER, make_folder
+from .folder import make_folder
 from .reception import Reception
 from .search_path import Entry, enter
 from .survey import QUESTIONER, Survey, question, read_answer
@@ -157,7 +157,7 @@ def ask_head(bridge: Bridge, settings: Settings) -> Survey:
     file = parent / f".token-{token}"
     file.write_text(f"{token}\n", "ascii")
     try:
-        asked = question(SCHEDULER_COMMANDS, str(file), MARKER)
+        asked = question(SCHEDULER_COMMANDS, str(file), SHIM_MARKER)
         answer = bridge.run(QUESTIONER, input=asked, timeout=ASK_SECONDS).stdout
         return read_answer(answer, token)
     finally:
@@ -170,4 +170,4 @@ def shim_folders() -> Callable[[str], bool]:
 
 
 def _holds_shims(directory: str) -> bool:
-    return os.path.exists(os.path.join(directory, MARKER))
+    return os.path.exists(os.path.join(directory, SHIM_MARKER))

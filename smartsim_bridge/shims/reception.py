@@ -11,12 +11,12 @@ import contextlib
 import os
 import shutil
 import socket
-import struct
 import weakref
 from collections.abc import Callable
 
 from ..client.bridge import AsyncBridge
 from ..client.steps import in_thread
+from ..links.stream_link import peer_uid
 from ..protocol.submission import submits
 from .errand import Errand, errand
 from .guest import Guest
@@ -117,7 +117,7 @@ class Reception:
         self._on_change(len(self._tasks))
         self._writers.add(writer)
         try:
-            if _is_own(writer.get_extra_info("socket")):
+            if peer_uid(writer.get_extra_info("socket")) in (None, os.getuid()):
                 await Guest(self, reader, writer).serve()
         except asyncio.CancelledError:
             pass  # we are closing
@@ -137,14 +137,6 @@ class Reception:
                 # Not closed: the objects here would close the number once more, whosesoever it is.
                 os.dup2(nothing, one.fileno(), inheritable=False)
         os.close(nothing)
-
-
-def _is_own(client: socket.socket) -> bool:
-    """Whether the peer runs as we do."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the directory's mode has to do
-    raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return bool(struct.unpack("3i", raw)[1] == os.getuid())
 
 
 def _abandon_all() -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["MARKER", "SIGN", "stub_text"]
+from ..protocol.environment import SHIM_MARKER
 
-# In every folder of shims: how a shim that looks for the real command knows them all.
-MARKER = ".smartsim-bridge"
+__all__ = ["SIGN", "stub_text"]
 
 # Stands in the second line of every shim.
 SIGN = b": a shim of smartsim-bridge"
@@ -96,7 +95,7 @@ def stub_text(
         options=_OPTIONS,
         program=quoted(_PROGRAM),
         sign=SIGN.decode(),
-        marker=MARKER,
+        marker=SHIM_MARKER,
         otherwise=otherwise.format(
             command=command, agent=" ".join(map(quoted, agent)), socket=quoted(agent_socket)
         ),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smartsim_bridge.protocol.environment import SHIM_MARKER, left_behind
+from smartsim_bridge.protocol.environment import left_behind
 from smartsim_bridge.shims.environment import goes_along, merged_path
-from smartsim_bridge.shims.stub import MARKER
 
 JOB = ["SLURM_JOB_ID", "SLURM_NTASKS", "SBATCH_PARTITION", "SRUN_DEBUG", "PMI_RANK", "PMIX_RANK"]
 OURS = ["SMARTSIM_BRIDGE_SOCKET", "SMARTSIM_BRIDGE_TIMEOUT", "SMARTSIM_REMOTE"]
@@ -55,7 +54,3 @@ def test_what_stays_behind_is_told_by_name() -> None:
     environ = dict.fromkeys([*JOB, *HOST, "SQUEUE_FORMAT"], "secret")
     assert left_behind(environ) == tuple(sorted(JOB))
     assert left_behind(environ, ("SLURM_*", "PMI*")) == ("SBATCH_PARTITION", "SRUN_DEBUG")
-
-
-def test_both_halves_know_a_folder_of_shims_by_the_same_file() -> None:
-    assert MARKER == SHIM_MARKER

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from smartsim_bridge.errors import InvalidSettings, ShimsUnavailable
+from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims.folder import (
-    MARKER,
     fill_folder,
     make_folder,
     shims_in,
@@ -36,7 +36,7 @@ def state(folder: Path) -> dict[str, tuple[int, int, int]]:
 def test_it_holds_the_shims_the_program_and_the_marker(made: Path) -> None:
     modes = {name: mode & 0o7777 for name, (mode, _, _) in state(made).items()}
 
-    assert modes == {"sbatch": 0o700, "squeue": 0o700, "stand_in.py": 0o600, MARKER: 0o600}
+    assert modes == {"sbatch": 0o700, "squeue": 0o700, "stand_in.py": 0o600, SHIM_MARKER: 0o600}
     assert (made.stat().st_mode & 0o7777, made.parent.stat().st_mode & 0o7777) == (0o700, 0o700)
     assert os.listdir(made.parent) == [made.name]
     assert shims_in(made) == ["sbatch", "squeue"]
@@ -63,7 +63,7 @@ def test_what_was_removed_or_changed_is_mended(made: Path) -> None:
     (made / "sbatch").unlink()
     (made / "squeue").write_text("half")
     (made / "stand_in.py").write_text("")
-    (made / MARKER).unlink()
+    (made / SHIM_MARKER).unlink()
     make_folder(made.parent, COMMANDS, sys.executable)
     assert {one.name: one.read_bytes() for one in made.iterdir()} == before
 
@@ -98,7 +98,7 @@ def test_processes_that_make_it_at_once_agree(tmp_path: Path) -> None:
     assert "['sbatch', 'squeue']" in said.pop()
     (folder,) = (tmp_path / "shims").iterdir()
     assert sorted(one.name for one in folder.iterdir()) == [
-        MARKER, "sbatch", "squeue", "stand_in.py"
+        SHIM_MARKER, "sbatch", "squeue", "stand_in.py"
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smartsim_bridge.shims.folder import MARKER
+from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims.stub import stub_text
 from tests.support.shells import shell_command
 
@@ -44,7 +44,7 @@ class Site:
         self.python = self.root / "py thon"
         self.socket = self.root / "socket"
         self.folder.mkdir(parents=True)
-        (self.folder / MARKER).touch()
+        (self.folder / SHIM_MARKER).touch()
         self.write(self.python, PYTHON)
         self.shim = self.make_shim()
 
@@ -100,7 +100,7 @@ def test_without_a_session_it_becomes_the_real_command(site: Site) -> None:
 
 def test_folders_of_shims_are_passed_over_whoever_made_them(site: Site) -> None:
     other = site.write(site.root / "other" / "sbatch", "#!/bin/sh\necho wrong")
-    (other.parent / MARKER).mkdir()  # whatever it is
+    (other.parent / SHIM_MARKER).mkdir()  # whatever it is
     (site.root / "link").symlink_to(site.folder)
     named = site.root / "named"
     named.mkdir()
