@@ -3,6 +3,12 @@
 A job that submits a job would hand its own SLURM_* and PMI* on, and the new job would
 start with the settings of the old one; so they stay behind, as do the bridge's own,
 unless `keep` names them.  Pure: takes and gives mappings.
+
+Of PBS, LSF and Grid Engine only what they set for a job is meant, by their own lists: qsub(1B)
+of OpenPBS and Torque, "Environment variables set for job execution" of LSF's reference, and
+qsub(1) of Grid Engine.  What a user sets for their commands (PBS_DEFAULT, LSB_DEFAULTQUEUE,
+SGE_CELL ...) goes along.  Of the launchers of steps only srun works from a head: pbsdsh,
+blaunch, jsrun and `qrsh -inherit` speak to a daemon of the job's own host.
 """
 
 from __future__ import annotations
@@ -24,7 +30,30 @@ __all__ = [
 ]
 
 # Set by a scheduler or MPI launcher for the job that encloses the caller.
-DROPPED = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI*", "PMIX_*")
+DROPPED = (
+    *("SLURM_*", "SBATCH_*", "SRUN_*", "PMI*", "PMIX_*"),
+    *("PBS_O_*", "PBS_ARRAY*", "PBS_ENVIRONMENT", "PBS_GPUFILE", "PBS_JOBCOOKIE", "PBS_JOBDIR"),
+    *("PBS_JOBID", "PBS_JOBNAME", "PBS_MOMPORT", "PBS_NNODES", "PBS_NODEFILE", "PBS_NODENUM"),
+    *("PBS_NP", "PBS_NUM_NODES", "PBS_NUM_PPN", "PBS_QUEUE", "PBS_TASKNUM", "PBS_VNODENUM"),
+    *("PBS_WALLTIME", "LSB_ACCUMULATED_CPUTIME", "LSB_AFFINITY_HOSTFILE", "LSB_BATCH_JID"),
+    *("LSB_BIND_*", "LSB_CHKPNT_DIR", "LSB_DJOB_*", "LSB_EEXEC_REAL_*", "LSB_EFFECTIVE_RSRCREQ"),
+    *("LSB_ERRORFILE", "LSB_EXEC_CLUSTER", "LSB_EXEC_HOSTTYPE", "LSB_HOSTS", "LSB_INPUTFILE"),
+    *("LSB_INTERACTIVE", "LSB_JOBEXIT_*", "LSB_JOBFILENAME", "LSB_JOBGROUP", "LSB_JOBID"),
+    *("LSB_JOBINDEX*", "LSB_JOBNAME", "LSB_JOBPEND", "LSB_JOBPGIDS", "LSB_JOBPIDS"),
+    *("LSB_JOB_EXECUSER", "LSB_MAX_NUM_PROCESSORS", "LSB_MCPU_HOSTS", "LSB_OUTPUTFILE"),
+    *("LSB_PROJECT_NAME", "LSB_QUEUE", "LSB_RESTART*", "LSB_SUB_HOST", "LSB_SUSP_REASONS"),
+    *("LSB_TRAPSIGS", "LSB_UNIXGROUP_INT", "LSB_XFJOB", "LSFUSER", "LS_EXEC_T", "LS_JOBPID"),
+    *("LS_SUBCWD", "JSM_*", "SGE_ACCOUNT", "SGE_BINDING", "SGE_CKPT_*", "SGE_CWD_PATH"),
+    *("SGE_JOB_SPOOL_DIR", "SGE_O_*", "SGE_STDERR_PATH", "SGE_STDIN_PATH", "SGE_STDOUT_PATH"),
+    *("SGE_TASK_*",),
+)
+# Of a job of Grid Engine as well, but others use these names, too: they count as its own
+# only beside one that nobody else has.
+_GRID_ENGINE_JOB = "SGE_JOB_SPOOL_DIR"
+_IN_GRID_ENGINE = (
+    *("ARC", "ENVIRONMENT", "JOB_ID", "JOB_NAME", "JOB_SCRIPT", "NHOSTS", "NQUEUES", "NSLOTS"),
+    *("PE", "PE_HOSTFILE", "QUEUE", "REQNAME", "REQUEST", "RESTARTED"),
+)
 # In every folder of shims: no command of a server is looked for there.
 SHIM_MARKER = ".smartsim-bridge"
 OURS = ("SMARTSIM_BRIDGE_*", "SMARTSIM_REMOTE")
@@ -36,7 +65,8 @@ _STEP_NEEDS = frozenset({"SLURM_JOB_ID"})
 
 def without_job(own: Mapping[str, str]) -> dict[str, str]:
     """`own` less what belongs to an enclosing job or to the bridge; a server does this once."""
-    return {name: value for name, value in own.items() if not matches(name, _ALL)}
+    unwanted = _of_a_job(own) + OURS
+    return {name: value for name, value in own.items() if not matches(name, unwanted)}
 
 
 def command_environment(
@@ -52,10 +82,11 @@ def command_environment(
     """
     allowed = tuple(keep)
     exempt = _STEP_NEEDS if _launches_step(program) else frozenset()
+    unwanted = _of_a_job(asked) + OURS
     passing = {
         name: value
         for name, value in asked.items()
-        if name in exempt or not matches(name, _ALL) or matches(name, allowed)
+        if name in exempt or not matches(name, unwanted) or matches(name, allowed)
     }
     return {**clean, **passing}
 
@@ -77,17 +108,18 @@ def sent_along(program: str, caller: Mapping[str, str], keep: Iterable[str] = ()
 
 def left_behind(caller: Mapping[str, str], keep: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of the `caller`'s variables that belong to an enclosing job and do not pass."""
-    allowed = tuple(keep)
+    allowed, dropped = tuple(keep), _of_a_job(caller)
     return tuple(
-        name for name in sorted(caller) if matches(name, DROPPED) and not matches(name, allowed)
+        name for name in sorted(caller) if matches(name, dropped) and not matches(name, allowed)
     )
+
+
+def _of_a_job(environ: Mapping[str, str]) -> tuple[str, ...]:
+    return DROPPED + _IN_GRID_ENGINE if _GRID_ENGINE_JOB in environ else DROPPED
 
 
 def _launches_step(program: str) -> bool:
     return program.rpartition("/")[2] in _STEP_LAUNCHERS
-
-
-_ALL = DROPPED + OURS
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

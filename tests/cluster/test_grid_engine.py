@@ -56,6 +56,30 @@ def test_a_job_is_seen_and_deleted(session: Session) -> None:
     assert session.run("qstat").stdout == ""
 
 
+def test_a_job_submitted_in_a_job_sees_none_of_that_ones_variables(
+    cluster: Cluster, session: Session
+) -> None:
+    home = cluster.host("login1").path("/home/alice")
+
+    def inside(job: str, **environ: str) -> dict[str, str]:
+        """What a job of that name sees that is submitted with these variables."""
+        line = f"env -0 > {job}.env.part; mv {job}.env.part {job}.env"
+        words = ("qsub", "-V", "-cwd", "-N", job, "-o", "/dev/null", "-j", "y")
+        session.run(*words, input=f"#!/bin/sh\n{line}\n", env=environ)
+        wait_until((home / f"{job}.env").exists, JOB_SECONDS)
+        entries = (home / f"{job}.env").read_text().split("\0")
+        return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+    outer = inside("outer")
+    assert {"JOB_ID", "JOB_NAME", "NSLOTS", "QUEUE", "SGE_JOB_SPOOL_DIR"} <= set(outer)
+    strange = {"PE": "mpi", "SGE_CKPT_DIR": "/outer", "SGE_TASK_STEPSIZE": "7"}
+    inner = inside("inner", **{**outer, **strange, "SGE_SETTING": "1", "MINE": "here"})
+    assert (inner["MINE"], inner["SGE_SETTING"]) == ("here", "1")
+    assert inner["JOB_NAME"] == "inner"
+    assert inner["JOB_ID"] != outer["JOB_ID"]
+    assert [name for name, value in strange.items() if inner.get(name) == value] == []
+
+
 def test_an_error_is_grid_engines_own(session: Session) -> None:
     refused = session.run("qstat", "-j", "4000000", check=False)
     assert refused.returncode == 1

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from smartsim_bridge.protocol.environment import command_environment, sent_along, without_job
+from smartsim_bridge.protocol.environment import (
+    command_environment,
+    left_behind,
+    sent_along,
+    without_job,
+)
 
 JOB = {
     "SLURM_JOB_ID": "7",
@@ -82,3 +87,30 @@ def test_caller_sends_along_what_it_keeps(
 ) -> None:
     assert set(sent_along(program, CALLER, keep)) == sent
     assert set(command_environment(program, {}, sent_along(program, CALLER, keep), keep)) == sent
+
+
+OTHER_JOBS = {
+    "pbs": "PBS_JOBID PBS_NODEFILE PBS_ENVIRONMENT PBS_O_WORKDIR PBS_ARRAY_INDEX PBS_ARRAYID",
+    "lsf": "LSB_JOBID LSB_JOBINDEX LSB_DJOB_HOSTFILE LSB_MCPU_HOSTS LS_JOBPID JSM_NAMESPACE_RANK",
+    "sge": "JOB_ID JOB_NAME NSLOTS PE_HOSTFILE QUEUE SGE_TASK_ID SGE_O_HOST SGE_JOB_SPOOL_DIR",
+}
+SETTINGS = [
+    *("PBS_DEFAULT", "PBS_SERVER", "PBS_DPREFIX", "PBS_CONF_FILE", "OMPI_MCA_btl"),
+    *("LSF_ENVDIR", "LSF_SERVERDIR", "LSB_DEFAULTQUEUE", "LSB_DEFAULTPROJECT", "LSB_BJOBS_FORMAT"),
+    *("SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SQUEUE_FORMAT"),
+]
+
+
+@pytest.mark.parametrize("scheduler", OTHER_JOBS)
+def test_a_job_of_another_scheduler_stays_behind_and_its_settings_pass(scheduler: str) -> None:
+    job = OTHER_JOBS[scheduler].split()
+    caller = dict.fromkeys([*job, *SETTINGS], "x")
+    assert set(without_job(caller)) == set(SETTINGS)
+    assert set(command_environment("qsub", {}, caller)) == set(SETTINGS)
+    assert left_behind(caller) == tuple(sorted(job))
+
+
+def test_a_name_that_anybody_may_use_is_a_jobs_only_inside_one() -> None:
+    mine = {"JOB_NAME": "nightly", "QUEUE": "short", "NSLOTS": "4"}
+    assert without_job(mine) == command_environment("qsub", {}, mine) == mine
+    assert left_behind(mine) == ()
