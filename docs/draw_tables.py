@@ -102,8 +102,9 @@ LIMITS = (
         "bytes",
         "of a stream of a poll, for those that join it late; larger ones are not joined",
     ),
-    ("server.polls", "BURST", "runs", "of equal polls at once, and then ..."),
-    ("server.polls", "RATE", "1/s", "... of equal polls that find none to join"),
+    ("server.polls", "BURST", "runs", "of equal polls of several askers at once, and then ..."),
+    ("server.polls", "RATE", "1/s", "... of those that find none to join"),
+    ("server.polls", "CROWD_SECONDS", "s", "since two asked the same at once: the pace counts"),
     (
         "server.polls",
         "MAX_OPEN",

@@ -4,7 +4,8 @@ A poll sees what its user has done.  So nobody joins a run that began before a c
 this server that may have changed something was started, printed or ended.  Nor does what a
 session learnt from one poll go back in the next: it joins no run that began before.
 
-Equal polls that come faster than a scheduler should be asked wait a moment for a common run.
+Equal polls of several who ask at once, and faster than a scheduler should be asked, wait a
+moment for a common run.  Whoever asks one after the other never waits.
 Must not know what a poll prints; which commands are polls is in `protocol.polls`.
 """
 
@@ -27,9 +28,34 @@ MAX_OPEN = 64  # runs and answers to join, of up to two MiB each
 MAX_LEARNT = 1024  # sessions remembered; an administrator's host has a dozen
 MAX_PACED = 256  # questions whose pace is known; the oldest may be asked anew
 
-# Runs of one question: so many at once, then so many per second.  A hundred shims take a
-# second or two to start, and squeue 20 ms: joining alone would leave dozens of runs.
-BURST, RATE = 3, 3.0
+# Runs of one question that several ask: so many at once, then so many per second.  A hundred
+# shims take a second or two to start, and squeue 20 ms: joining alone would leave dozens of runs.
+BURST, RATE = 3, 1.0
+CROWD_SECONDS = 1.0  # for so long after two have asked at once there may be more of them
+
+
+class _Question:
+    """How often one question was asked of late, and whether by several at once."""
+
+    def __init__(self) -> None:
+        self._pace = Pace(RATE, BURST)
+        self._askers: set[str] = set()
+        self._crowded_until = float("-inf")
+
+    def enter(self, asker: str) -> None:
+        self._askers.add(asker)
+
+    def leave(self, asker: str, now: float) -> None:
+        if len(self._askers) > 1:
+            self._crowded_until = now + CROWD_SECONDS
+        self._askers.discard(asker)
+
+    def count(self, now: float) -> None:
+        self._pace.take(now)  # or one too many: it was told when to come
+
+    def seconds(self, now: float) -> float:
+        is_crowded = len(self._askers) > 1 or now < self._crowded_until
+        return self._pace.seconds(now) if is_crowded else 0.0
 
 
 class Polls:
@@ -42,7 +68,7 @@ class Polls:
         self._clock = clock
         self._open: dict[Key, Run] = {}  # oldest first
         self._learnt: dict[str, float] = {}  # when a session last heard anything
-        self._paces: dict[Key, Pace] = {}  # of what was asked last
+        self._questions: dict[Key, _Question] = {}  # what was asked last
         self._adopted: WeakValueDictionary[int, Run] = WeakValueDictionary()
 
     def seat(self, key: Key, guest: Guest, session: str, start: Callable[[Owner], Process]) -> Seat:
@@ -55,13 +81,26 @@ class Polls:
         self.joined += 1
         return Seat(run, guest, now - run.began)
 
+    def enter(self, key: Key, asker: str) -> None:
+        """A command that asks this has come; it waits, or has a seat, until it leaves."""
+        question = self._questions.pop(key, None) or _Question()
+        self._questions[key] = question  # the youngest now
+        question.enter(asker)
+        if len(self._questions) > MAX_PACED:
+            del self._questions[next(iter(self._questions))]
+
+    def leave(self, key: Key, asker: str) -> None:
+        """The command is over."""
+        if key in self._questions:
+            self._questions[key].leave(asker, self._clock())
+
     def seconds_before(self, key: Key, session: str) -> float:
         """How long it should wait for a run that others wait for, too."""
         now = self._clock()
-        pace = self._paces.get(key)
-        if pace is None or self._open_to(key, session, now) is not None:
+        question = self._questions.get(key)
+        if question is None or self._open_to(key, session, now) is not None:
             return 0.0
-        return pace.seconds(now)
+        return question.seconds(now)
 
     def learn(self, session: str) -> None:
         """A session hears what some poll has to say."""
@@ -100,13 +139,6 @@ class Polls:
     def _is_young(self, run: Run, now: float) -> bool:
         return now - run.began < self.cache
 
-    def _count(self, key: Key, now: float) -> None:
-        pace = self._paces.pop(key, None) or Pace(RATE, BURST)
-        pace.take(now)  # or one too many: it was told when to come
-        self._paces[key] = pace  # the youngest now
-        if len(self._paces) > MAX_PACED:
-            del self._paces[next(iter(self._paces))]
-
     def _begin(self, key: Key, now: float, start: Callable[[Owner], Process]) -> Run:
         if not self._open:
             self._learnt.clear()  # all of it is older than this run
@@ -117,7 +149,8 @@ class Polls:
 
         run = Run(now, closed, lasts=bool(self.cache))
         run.start(start)
-        self._count(key, now)
+        if key in self._questions:
+            self._questions[key].count(now)
         former = self._open.get(key)
         if former is not None:
             former.close()

@@ -38,6 +38,7 @@ from ..protocol.messages import (
     Start,
     StartFailed,
 )
+from ..protocol.polls import Key
 from .allowance import Allowance
 from .backlog import Backlog, QueueFull
 from .commands import Command
@@ -132,6 +133,8 @@ class Register:
 
     def leave(self, command: Command) -> None:
         """The command is over; what it said is kept until somebody has it."""
+        if command.key is not None:
+            self._surroundings.polls.leave(command.key, command.id)
         self._backlog.leave(command)
         self._ended[command.id] = self._loop.time()
         while len(self._ended) > MAX_ENDED:
@@ -217,22 +220,24 @@ class Register:
             command.fail(refused.errno or 0, refused.strerror or "", refused.filename or "")
         elif command.keep:
             self._sync_first(command)
+        elif command.key is None:
+            self._admit(command)
         else:
-            self._admit_poll(command)
+            self._surroundings.polls.enter(command.key, command.id)
+            self._admit_poll(command, command.key)
 
-    def _admit_poll(self, command: Command) -> None:
-        """Lets it wait for a run that several share, where the like of it is asked so often."""
-        polls, key = self._surroundings.polls, command.key
-        seconds = polls.seconds_before(key, command.owner) if key is not None else 0.0
+    def _admit_poll(self, command: Command, key: Key) -> None:
+        """Lets it wait for a run that several share, where they ask so often."""
+        seconds = self._surroundings.polls.seconds_before(key, command.owner)
         if seconds:
-            self._early[command] = self._loop.call_later(seconds, self._look_again, command)
+            self._early[command] = self._loop.call_later(seconds, self._look_again, command, key)
         else:
             self._admit(command)
 
-    def _look_again(self, command: Command) -> None:
+    def _look_again(self, command: Command, key: Key) -> None:
         del self._early[command]
         if not command.lifecycle.is_over:  # given up meanwhile
-            self._admit_poll(command)
+            self._admit_poll(command, key)
 
     def _admit(self, command: Command) -> None:
         try:

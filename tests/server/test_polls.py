@@ -28,7 +28,7 @@ from smartsim_bridge.protocol.messages import (
 from smartsim_bridge.protocol.polls import Key
 from smartsim_bridge.server.backlog import Pace
 from smartsim_bridge.server.commands import Command
-from smartsim_bridge.server.polls import BURST, MAX_PACED, Polls
+from smartsim_bridge.server.polls import BURST, CROWD_SECONDS, MAX_PACED, RATE, Polls
 from smartsim_bridge.server.runs import REMEMBERED
 from smartsim_bridge.server.sessions import Session
 from smartsim_bridge.server.surroundings import Gone
@@ -533,18 +533,63 @@ def test_an_old_answer_is_forgotten(scheduler: Scheduler) -> None:
 # --- how often one question is asked
 
 
-def test_who_asks_again_and_again_shares_runs_at_a_pace(scheduler: Scheduler) -> None:
+def test_who_asks_one_after_the_other_never_waits(scheduler: Scheduler) -> None:
+    scheduler.open()
+
+    async def talk() -> None:
+        async with site(scheduler) as here:
+            here.polls._clock = lambda: 100.0  # so no pace would ever let another one pass
+            for number in range(4 * BURST):  # two callers, who never meet
+                asked = here.clients[number % 2].run("squeue")
+                assert bytes((await asyncio.wait_for(asked, 20.0)).out) == b"no jobs\n"
+            assert scheduler.runs == 4 * BURST
+
+    run(talk())
+
+
+async def ask_both_at_once(here: Site, scheduler: Scheduler) -> None:
+    (scheduler.bin.parent / "gate").unlink()
+    names = {0: ["a"], 1: ["b"]}
+    for one in pairs(names):
+        await here.ask(*one)
+    scheduler.open()
+    for one in pairs(names):
+        await here.over(*one)
+
+
+def test_several_who_ask_at_once_share_runs_at_a_pace(scheduler: Scheduler) -> None:
     scheduler.open()
 
     async def talk() -> None:
         async with site(scheduler) as here:
             for _ in range(BURST):
                 await here.clients[0].run("squeue")
-            assert scheduler.runs == BURST
+            await ask_both_at_once(here, scheduler)
             asked = [here.clients[i % 2].run("squeue") for i in range(50)]
             for told in await asyncio.gather(*asked):
                 assert (bytes(told.out), told.end.code) == (b"no jobs\n", 0)
-            assert scheduler.runs == BURST + 1
+            assert scheduler.runs == BURST + 2
+
+    run(talk())
+
+
+def test_a_crowd_is_one_until_it_has_been_away_for_a_while(scheduler: Scheduler) -> None:
+    scheduler.open()
+    now = [100.0]
+
+    async def talk() -> None:
+        async with site(scheduler) as here:
+            here.polls._clock = lambda: now[0]
+            key = await question(here)
+            for _ in range(BURST):
+                await here.clients[0].run("squeue")
+            assert here.polls.seconds_before(key, "") == 0.0
+            await ask_both_at_once(here, scheduler)
+            assert here.polls.seconds_before(key, "") == pytest.approx(1 / RATE)
+            now[0] += CROWD_SECONDS
+            for _ in range(2 * BURST):
+                assert here.polls.seconds_before(key, "") == 0.0
+                await here.clients[0].run("squeue")
 
     run(talk())
 
@@ -552,7 +597,9 @@ def test_who_asks_again_and_again_shares_runs_at_a_pace(scheduler: Scheduler) ->
 @asynccontextmanager
 async def one_that_waits(scheduler: Scheduler) -> AsyncIterator[Site]:
     async with site(scheduler) as here:
-        here.polls._paces[await question(here)] = Pace(0.001, 1.0)
+        asked = here.polls._questions[await question(here)]
+        asked._pace = Pace(0.001, 1.0)
+        asked._crowded_until = float("inf")
         await here.clients[0].run("squeue")
         here.clients[0].start("a" * 32, "squeue")
         await wait_until_async(lambda: here.sessions[0]._register._early)
@@ -595,8 +642,9 @@ def test_one_that_waits_is_not_held_back_when_the_server_settles(scheduler: Sche
 def test_only_so_many_questions_have_a_pace() -> None:
     polls = Polls()
     for number in range(1000):
-        polls._count((number,), 0.0)
-    assert len(polls._paces) == MAX_PACED
+        polls.enter((number,), "a")
+        polls.leave((number // 2,), "a")
+    assert len(polls._questions) == MAX_PACED
     assert polls.seconds_before((999,), "") == 0.0
 
 
