@@ -12,6 +12,8 @@ from .way import add, connect, program
 
 __all__ = ["add_shell"]
 
+NO_SHIMS = "name the head with --addr, or what brings them, --prelude 'module load slurm'"
+
 
 def add_shell(verbs: Any) -> None:
     """`shell`, among the verbs."""
@@ -29,8 +31,9 @@ def _shell(options: argparse.Namespace) -> int:
 
     words = program(options) or [os.environ.get("SHELL") or "/bin/sh"]
     with connect(options, autostart=not options.no_autostart, shims=True) as bridge:
-        if not bridge.status().shims:
-            say("there are no stand-ins: the head has no scheduler's command on its PATH")
+        status = bridge.status()
+        if not status.shims and not status.stages[-1].failed:  # else it has been said
+            say(f"no scheduler's command is on the PATH of {status.server_host}: {NO_SHIMS}")
         try:
             return run_child(words)
         except OSError as refused:

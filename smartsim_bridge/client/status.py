@@ -63,6 +63,10 @@ class BridgeStatus:
         server = f"{self.server_host}, server {self.version}, pid {self.server_pid}"
         lines = [f"{state} by {self.transport} to {server}", *map(str, self.rungs)]
         lines += [f"another server of yours: {other}" for other in self.others]
+        if self.shims:
+            lines.append(f"shims: {' '.join(self.shims)}")
+        if self.left_behind:
+            lines.append(f"left behind: {' '.join(self.left_behind)}")
         lines += self.notices
         if self.poll_cache:
             lines.append(f"answers of squeue and its like may be {self.poll_cache:g} s old")

@@ -124,7 +124,8 @@ class Shims:
         except (OSError, subprocess.TimeoutExpired) as fault:
             said = str(fault)
         else:
-            if done.returncode == 0:
+            # What a signal ended was ended by somebody: the server that stops, as a rule.
+            if done.returncode <= 0:
                 return
             said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         self._notices.append(f"sacct is of no use on {self._bridge.core.host}: {said}")

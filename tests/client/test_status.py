@@ -36,6 +36,14 @@ def test_it_tells_how_it_is_connected_and_why_not_otherwise() -> None:
     ]
 
 
+def test_it_names_the_shims_and_what_of_the_job_stays_behind() -> None:
+    said = str(status(shims=("sbatch", "squeue"), left_behind=("PMI_RANK", "SLURM_JOB_ID")))
+    assert [line.strip() for line in said.splitlines()[-2:]] == [
+        "shims: sbatch squeue",
+        "left behind: PMI_RANK SLURM_JOB_ID",
+    ]
+
+
 def test_it_tells_why_it_is_not_connected() -> None:
     said = str(status(connected=False, fault="The server's heartbeat stopped"))
     assert said.startswith("not connected (The server's heartbeat stopped)")

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_a_head_without_accounting_is_told(
         assert notice in str(bridge.status())
     finally:
         (scheduler / "broken").unlink()
+
+
+def test_a_look_that_somebody_ended_says_nothing_of_accounting(
+    session: Session, scheduler: Path
+) -> None:
+    (scheduler / "stopped").touch()
+    try:
+        bridge = session()
+        wait_until(lambda: -signal.SIGTERM in [one.returncode for one in bridge.commands()])
+        assert bridge.run(["true"]).returncode == 0
+        assert bridge.status().notices == ()
+    finally:
+        (scheduler / "stopped").unlink()
 
 
 def test_where_there_can_be_no_shims_the_bridge_is_as_good(

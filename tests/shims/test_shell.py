@@ -12,7 +12,7 @@ import pytest
 from smartsim_bridge.cli.shims import path_line
 from tests.support.command_line import PROGRAM, Terminal, typed
 from tests.support.heads import is_running
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, MakeLocalServer
 from tests.support.waiting import wait_until
 
 from .installed import SECONDS
@@ -41,6 +41,18 @@ def test_a_program_that_is_not_there_is_127() -> None:
     done = typed("shell", "--", "no-such-program")
     assert done.returncode == 127
     assert b"no-such-program" in done.stderr
+
+
+def test_a_head_without_a_scheduler_is_named(
+    make_local_server: MakeLocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setenv("PATH", str(tmp_path))
+        make_local_server()
+    done = typed("shell", "--", "true")
+    assert b"no scheduler's command is on the PATH of " in done.stderr
+    assert b"--addr" in done.stderr
+    assert done.returncode == 0
 
 
 @needs_head
