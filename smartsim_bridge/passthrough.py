@@ -78,7 +78,7 @@ class Passage:
                 self._attend()
             finally:
                 with suppress(CommandServerError):
-                    self._bridge.when_link_changes(None)
+                    self._bridge.stop_telling(self._ring_for_link)
         return self._result()
 
     # --- the main thread

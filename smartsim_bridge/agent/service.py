@@ -148,7 +148,7 @@ class _Agent:
         finally:
             for waiting in (lost, idle):
                 waiting.cancel()
-            await self._bridge.when_link_changes(None)
+            await self._bridge.stop_telling(self._tell_linked)
 
     def take_no_more(self) -> None:
         """Those that are on their way still come in."""

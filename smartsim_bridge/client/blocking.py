@@ -183,8 +183,12 @@ class Bridge:
         return Command(command, through, _mode(text, encoding, errors))
 
     @_as_told_by(AsyncBridge.when_link_changes)
-    def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
+    def when_link_changes(self, tell: Callable[[bool], object]) -> None:
         self._open().call(self._bridge.when_link_changes(tell))
+
+    @_as_told_by(AsyncBridge.stop_telling)
+    def stop_telling(self, tell: Callable[[bool], object]) -> None:
+        self._open().call(self._bridge.stop_telling(tell))
 
     @property
     def is_linked(self) -> bool:

@@ -286,12 +286,18 @@ class AsyncBridge:
             **about,
         )
 
-    async def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
+    async def when_link_changes(self, tell: Callable[[bool], object]) -> None:
         """Has `tell` called with False when the link is lost and sought, and True when one is back.
 
-        In the thread of the event loop, so it must not wait.  One at a time; None: no more.
+        In the thread of the event loop, so it must not wait.  Several may be told; see
+        `stop_telling`.
         """
-        self._session.on_change = tell
+        self._session.on_change.append(tell)
+
+    async def stop_telling(self, tell: Callable[[bool], object]) -> None:
+        """The end of `when_link_changes(tell)`; where it was not told, nothing."""
+        if tell in self._session.on_change:
+            self._session.on_change.remove(tell)
 
     async def given_up(self) -> CommandServerError:
         """Returns when no link is sought any more, with the reason; calls may still seek one."""

@@ -89,7 +89,7 @@ class Session:
         self.ascent = ascent
         self.reconnects = 0
         self.fault: CommandServerError | None = None  # why there is no link, and none is sought
-        self.on_change: Callable[[bool], object] | None = None  # told when a link came or went
+        self.on_change: list[Callable[[bool], object]] = []  # told when a link came or went
         self._climb = climb
         self._patience = patience
         self._commands: dict[str, Listener] = {}
@@ -361,8 +361,12 @@ class Session:
             listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
 
     def _tell(self, is_linked: bool) -> None:
-        if self.on_change is not None:
-            self.on_change(is_linked)
+        for tell in list(self.on_change):  # one that is told may want no more
+            try:
+                tell(is_linked)
+            except Exception as fault:  # noqa: BLE001 - the link must not depend on it
+                context = {"message": f"{tell!r} was told of the link", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     def _stop_seeking(self) -> None:
         climbing, self._climbing = self._climbing, None

@@ -148,7 +148,7 @@ class Following:
     def _leave(self) -> None:
         self._is_left.set()
         with suppress(CommandServerError):
-            self._bridge.when_link_changes(None)
+            self._bridge.stop_telling(self._link_changed)
         if self._command.returncode is None:
             with suppress(CommandServerError):
                 self._command.kill()

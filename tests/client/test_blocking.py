@@ -295,17 +295,24 @@ def test_who_asked_is_told_that_the_link_goes_and_comes(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[bool] = []
+
+    def fail(is_linked: bool) -> None:
+        """Another one, whose fault is nobody else's."""
+        raise RuntimeError
+
     with FlakyProxy(server.beacon.socket, str(tmp_path / "proxy")) as proxy:
         state = proxied_state(server.state_dir, proxy, tmp_path / "state")
         monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state))
         with server.init(transport="local") as bridge:
+            bridge.when_link_changes(fail)
             bridge.when_link_changes(told.append)
             assert bridge.run(["echo", "one"]).stdout == "one\n"
             assert told == []
             proxy.cut()
             assert bridge.run(["echo", "two"]).stdout == "two\n"
             assert told == [False, True]
-            bridge.when_link_changes(None)
+            bridge.stop_telling(told.append)
+            bridge.stop_telling(told.append)  # no harm
             proxy.cut()
             assert bridge.run(["echo", "three"]).stdout == "three\n"
             assert bridge.status().reconnects == 2

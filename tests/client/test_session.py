@@ -117,7 +117,7 @@ def test_a_lost_link_is_sought_at_once_and_commands_resume() -> None:
     async def main() -> None:
         session, way, command = await _lost()
         changes: list[bool] = []
-        session.on_change = changes.append
+        session.on_change.append(changes.append)
         assert not session.is_linked
         assert not session.send(Ping(1))
         way.is_free.set()

@@ -82,8 +82,12 @@ class Place:
         self._command = command
         self._plan = list(plan)
 
-    def when_link_changes(self, tell: Callable[[bool], object] | None) -> None:
+    def when_link_changes(self, tell: Callable[[bool], object]) -> None:
         self.tell_of_link = tell
+
+    def stop_telling(self, tell: Callable[[bool], object]) -> None:
+        assert tell == self.tell_of_link
+        self.tell_of_link = None
 
     def clock(self) -> float:
         if self._plan:
