@@ -17,6 +17,7 @@ import shutil
 import signal
 import stat
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["RETIRE", "Place", "State", "place_of"]
 ROOT = "/tmp"  # noqa: S108
 LOOK_SECONDS = 0.02
 RETIRE = signal.SIGHUP
+LEFT_SECONDS = 7 * 86400.0  # after that nobody reads its log any more
 END_SECONDS = 10.0  # for an agent that was told to end; it says goodbye to the server first
 
 
@@ -75,18 +77,48 @@ class Place:
         for path in (os.path.dirname(agents), agents, self.directory):
             _make_private(path)
 
+    def clear_others(self) -> None:
+        """Takes away what agents of other targets have left that nobody has started for long.
+
+        One that was killed cannot do it, nor one whose shims were removed on another host.
+        """
+        agents = os.path.dirname(self.directory)
+        for name in os.listdir(agents):
+            other = Place(os.path.join(agents, name))
+            if other != self and other._is_left():
+                with contextlib.suppress(OSError, AgentFailed), other.starting(0), other.held():
+                    shutil.rmtree(other.directory, ignore_errors=True)
+
+    def _is_left(self) -> bool:
+        """Whether nobody has been there for long; an agent that serves need not write."""
+        if self.state() is not None:
+            return False
+        try:
+            files = [self.directory, *(entry.path for entry in os.scandir(self.directory))]
+            latest = max(os.lstat(path).st_mtime for path in files)
+        except OSError:
+            return False
+        return time.time() - latest > LEFT_SECONDS
+
+    def is_held_by(self, descriptor: int) -> bool:
+        """Whether who asks for its state hears of the one who holds this, as `held` gave it."""
+        try:
+            return os.path.samestat(os.stat(self._lock), os.fstat(descriptor))
+        except OSError:
+            return False
+
     @contextlib.contextmanager
-    def starting(self, seconds: float) -> Iterator[float]:
-        """One starter at a time; when this one came, by time.monotonic.  Raises AgentFailed."""
-        came = time.monotonic()
+    def starting(self, seconds: float) -> Iterator[str]:
+        """One starter at a time; what was noted when this one came.  Raises AgentFailed."""
         with _opened(self._starting) as descriptor:
+            noted = self._noted()
             if not _locked(descriptor, seconds):
                 raise AgentFailed(
                     f"Another shim has been starting the agent for {seconds:.0f} s",
                     step="agent",
                     advice="It may be waiting for an answer at its terminal.",
                 )
-            yield came
+            yield noted
 
     @contextlib.contextmanager
     def held(self) -> Iterator[int]:
@@ -175,18 +207,28 @@ class Place:
                 time.sleep(LOOK_SECONDS)
         raise AgentFailed(f"The agent, pid {state.pid}, does not end", step="agent")
 
-    def failure_since(self, moment: float) -> dict[str, str | None]:
-        """What the start came to that we waited for since `moment`, if it failed."""
+    def failure_since(self, noted: str) -> dict[str, str | None]:
+        """What the start that we waited for came to, if it failed; `noted` was there before.
+
+        No clock has a say: one begins anew with the host, another is set, and the note stays.
+        """
+        now = self._noted()
         try:
-            noted = json.loads(Path(self._starting).read_text("utf-8"))
-            return dict(noted["parts"]) if float(noted["at"]) >= moment else {}
-        except (OSError, ValueError, TypeError, KeyError):
+            return dict(json.loads(now)["parts"]) if now != noted else {}
+        except (ValueError, TypeError, KeyError):
             return {}
 
     def note_failure(self, parts: dict[str, str | None]) -> None:
         """For those who wait for this start: a hundred of them must not fail one by one."""
-        said = json.dumps({"parts": parts, "at": time.monotonic()})
-        Path(self._starting).write_text(said, "utf-8")
+        said = json.dumps({"parts": parts, "name": uuid.uuid4().hex})
+        with contextlib.suppress(OSError):  # no room for it: they try for themselves
+            Path(self._starting).write_text(said, "utf-8")
+
+    def _noted(self) -> str:
+        try:
+            return Path(self._starting).read_text("utf-8")
+        except (OSError, ValueError):
+            return ""
 
 
 def place_of(wishes: Mapping[str, object]) -> Place:

@@ -40,6 +40,8 @@ __all__ = ["main"]
 # Between the moment that a shim has looked for the socket and the one that it is taken in.
 ON_THEIR_WAY_SECONDS = 0.2
 
+LOOK_SECONDS = 60.0  # between two looks whether it can be found
+
 _LOG = logging.getLogger("smartsim_bridge.agent")
 
 
@@ -77,6 +79,8 @@ def _serve(installation: Installation, channel: AgentSide) -> None:
             for number, meant in ((RETIRE, agent.retire), (signal.SIGTERM, agent.end)):
                 signal.signal(number, _in_loop(agent, meant))
             channel.ready()
+            with contextlib.suppress(OSError):  # it serves all the same
+                place.clear_others()
             _LOG.info("takes no more shims: %s", call(agent.why_unwanted()))
             agent.take_no_more()
             lock.close()  # from now on there may be a successor
@@ -141,12 +145,13 @@ class _Agent:
         """Returns when no more shims are to be taken."""
         lost = asyncio.ensure_future(self._bridge.given_up())
         idle = asyncio.ensure_future(self._wait_idle())
+        hidden = asyncio.ensure_future(self._wait_hidden())
         try:
-            every: set[asyncio.Future[Any]] = {lost, idle, self._told}
+            every: set[asyncio.Future[Any]] = {lost, idle, hidden, self._told}
             done, _ = await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
             return str(done.pop().result())
         finally:
-            for waiting in (lost, idle):
+            for waiting in (lost, idle, hidden):
                 waiting.cancel()
             await self._bridge.stop_telling(self._tell_linked)
 
@@ -190,6 +195,12 @@ class _Agent:
                 await asyncio.wait_for(self._change.wait(), None if self._shims else seconds)
             except asyncio.TimeoutError:
                 return f"idle for {seconds:.0f} s"
+
+    async def _wait_hidden(self) -> str:
+        """Until nobody can find it, and another one will be started: /tmp was emptied."""
+        while self._place.is_held_by(self._held):  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(min(LOOK_SECONDS, self._installation.idle))
+        return "its place was removed"
 
     async def _wait_alone(self) -> None:
         await asyncio.sleep(ON_THEIR_WAY_SECONDS)

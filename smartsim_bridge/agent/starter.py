@@ -51,10 +51,10 @@ def ensure_agent(installation: Installation, ask: Ask | None = None) -> Place:
         return place
     place.make()
     patience = Settings.gather(**installation.wishes).timeout + START_SECONDS
-    with place.starting(patience) as came:
+    with place.starting(patience) as noted:
         if _serves(place):
             return place  # another shim was quicker
-        failure = place.failure_since(came)
+        failure = place.failure_since(noted)
         if failure:
             raise not_started(failure)
         try:

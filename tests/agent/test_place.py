@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -84,14 +86,52 @@ def test_a_directory_that_is_open_to_others_is_closed(place: Place) -> None:
 
 
 def test_one_starts_and_the_others_hear_how_it_went(place: Place) -> None:
-    before = time.monotonic()
-    with place.starting(1.0) as came:
-        assert came >= before
+    with place.starting(1.0) as noted:
         with pytest.raises(AgentFailed, match="Another shim"), place.starting(0.05):
             pass
         place.note_failure({"what": "no way"})
-    assert place.failure_since(before) == {"what": "no way"}
-    assert place.failure_since(time.monotonic()) == {}
+    assert place.failure_since(noted) == {"what": "no way"}
+    with place.starting(1.0) as noted:
+        assert place.failure_since(noted) == {}
+        place.note_failure({"what": "no way"})
+    assert place.failure_since(noted) == {"what": "no way"}  # another one
+
+
+def test_what_is_left_of_an_earlier_boot_is_no_news(place: Place) -> None:
+    """The clock has begun anew, and /tmp was not emptied."""
+    note = {"parts": {"what": "no way"}, "at": time.monotonic() + 1e6}
+    Path(place.directory, "starting").write_text(json.dumps(note))
+    with place.starting(1.0) as noted:
+        assert place.failure_since(noted) == {}
+
+
+def test_what_agents_of_other_targets_left_long_ago_is_taken_away(place: Place) -> None:
+    old, fresh, serving = (place_of({"addr": name}) for name in ("old", "fresh", "serving"))
+    for one in (old, fresh, serving):
+        one.make()
+        one.make_room(1)
+        Path(one.log).touch()
+    with serving.held() as held:
+        serving.write(held, STATE)
+        for one in (old, serving, place):
+            Path(one.log).touch()
+            for path in (one.log, *map(str, Path(one.directory).rglob("*")), one.directory):
+                os.utime(path, (1.0, 1.0), follow_symlinks=False)
+        place.clear_others()
+        there = [one for one in (old, fresh, serving, place) if os.path.exists(one.directory)]
+        assert there == [fresh, serving, place]
+        assert serving.state() == STATE
+
+
+def test_an_agent_whose_lock_was_removed_can_tell(place: Place) -> None:
+    with place.held() as held:
+        assert place.is_held_by(held)
+        shutil.rmtree(place.directory)
+        assert not place.is_held_by(held)
+        place.make()
+        with place.held() as other:
+            assert place.is_held_by(other)
+            assert not place.is_held_by(held)
 
 
 def test_the_socket_points_at_the_last_and_away_from_nobody_else(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,21 @@ def test_an_agent_with_a_shim_is_not_idle(installed: Installed, tmp_path: Path) 
         assert installed.agent() == agent
         (tmp_path / "go").touch()
         assert shim.communicate(timeout=SECONDS)[0].endswith("waited\n")
+
+
+def test_one_that_nobody_finds_any_more_retires(installed: Installed, tmp_path: Path) -> None:
+    """Whatever empties /tmp takes its files away."""
+    installed.install("--idle", "0.005")
+    with waiting(installed, tmp_path / "go") as shim:
+        before = installed.agent()
+        assert before is not None
+        log = Path(f"/proc/{before.pid}/fd/1")
+        shutil.rmtree(Installation.read(installed.folder).place.directory)
+        wait_until(lambda: "its place was removed" in log.read_text())
+        assert installed.call("again").stdout == "head: again\n"
+        (tmp_path / "go").touch()
+        assert shim.communicate(timeout=SECONDS)[0].endswith("waited\n")
+    wait_until(lambda: not is_running(before.pid))
 
 
 def test_one_that_retires_serves_its_last_shim_beside_its_successor(
