@@ -32,7 +32,6 @@ def server(
     home = move_in(monkeypatch, tmp_path / "home")
     assert not list(home.iterdir())
     monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(shared_server.state_dir))
-    monkeypatch.setattr("smartsim_bridge.current._current", None)
     return shared_server
 
 

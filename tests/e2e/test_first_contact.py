@@ -227,7 +227,7 @@ def test_a_start_up_file_that_talks_does_not_disturb(make_head: MakeHead) -> Non
 
 def test_each_stage_is_told_as_it_ends(make_head: MakeHead) -> None:
     told: list[Stage] = []
-    bridge = make_head().init(autostart=True, on_stage=told.append)
+    bridge = make_head().init(autostart=True, shims=True, on_stage=told.append)
 
     names = [stage.name for stage in told]
     assert names[-4:] == ["launch", "tunnel", "handshake", "shims"]

@@ -92,12 +92,12 @@ def test_a_banner_does_not_disturb(make_head: MakeHead) -> None:
 def test_a_forced_command_is_shown(make_head: MakeHead) -> None:
     head = make_head("ForceCommand echo this account is for file transfer only")
     with pytest.raises(errors.CommandsForbidden, match="file transfer only"):
-        head.init(autostart=True, timeout=8)
+        head.init(autostart=True)
 
 
 def test_an_account_that_nobody_may_log_in_to_is_told(make_head: MakeHead) -> None:
     with pytest.raises(errors.NoLoginShell, match="not available"):
-        make_head("ForceCommand /usr/sbin/nologin").init(autostart=True, timeout=8)
+        make_head("ForceCommand /usr/sbin/nologin").init(autostart=True)
 
 
 @pytest.mark.parametrize("transport", ["tunnel", "stdio"])

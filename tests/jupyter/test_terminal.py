@@ -47,7 +47,8 @@ def test_lines_and_status_are_text(near_side: dict[str, str], tmp_path: Path) ->
         out, err = running.communicate(timeout=RUN_SECONDS)
     assert "from the head\n" in out
     assert "echo from the head" in out.split("COMMAND\n")[1]
-    step, _, end = (line for line in err.splitlines() if line.startswith("✓ "))
+    # On a busy host there may be more: a link that was lost for a moment is made again.
+    step, *_, end = (line for line in err.splitlines() if line.startswith("✓ "))
     assert step.split()[:2] == ["✓", "handshake"]
     assert end.startswith("✓ Connected to ")
     assert "CalledProcessError: Command '%head exit 3' returned non-zero" in out + err

@@ -62,7 +62,6 @@ def session(
     """Makes bridges with shims; they are closed, and PATH is as it was, when the test ends."""
     move_in(monkeypatch, tmp_path / "home")
     monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(head.state_dir))
-    monkeypatch.setattr("smartsim_bridge.current._current", None)
     path = os.environ["PATH"]
     made: list[Bridge] = []
 

@@ -192,7 +192,8 @@ def zmq_directory(head_python: HeadPython) -> Iterator[str]:
 
 
 def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
-    """Makes `home` the near side's: no beacon, no configuration, no known host."""
+    """Makes `home` the near side's: no beacon, no configuration, no known host, no bridge."""
+    monkeypatch.setattr("smartsim_bridge.current._current", None)
     for name in list(os.environ):
         if name.startswith(FORGOTTEN):
             monkeypatch.delenv(name)
