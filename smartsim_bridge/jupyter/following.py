@@ -54,7 +54,7 @@ class Following:
             one: codecs.getincrementaldecoder("utf-8")("replace") for one in self._open
         }
         self._is_left = threading.Event()
-        self._interrupts = 0
+        self._interrupts = self._answered = 0
         self._steps = [lambda: command.send_signal(signal.SIGINT), command.terminate, command.kill]
         self._next_step_at = float("inf")
         self._is_linked = True  # set by the thread of the bridge
@@ -75,6 +75,8 @@ class Following:
             returncode = None
             while returncode is None:
                 returncode = self._pump()
+        except _OutOfReach:
+            raise KeyboardInterrupt from None
         finally:
             self._leave()
         if self._interrupts:
@@ -86,11 +88,12 @@ class Following:
     def _pump(self) -> int | None:
         """Shows what comes until it is over; None where an interrupt came between."""
         try:
+            self._answer()  # here: the next may come while one is answered
             while self._open:
                 self._handle_next()
             return self._command.wait()
         except KeyboardInterrupt:
-            self._interrupted()
+            self._interrupts += 1
             return None
 
     def _handle_next(self) -> None:
@@ -127,23 +130,27 @@ class Following:
         self._show[STDERR](f"%head: {text}\n")
         self._flush()
 
-    def _interrupted(self) -> None:
-        """The second is an INT like the first: srun ends its step at two that come together."""
-        self._interrupts += 1
-        if self._interrupts == 2:
-            with suppress(CommandServerError):
-                self._command.send_signal(signal.SIGINT)
-        else:
-            self._go_further()
+    def _answer(self) -> None:
+        """Does what the interrupts ask for; what another one has broken off, once more.
+
+        The second is an INT like the first: srun ends its step at two that come together.
+        """
+        while self._answered < self._interrupts:
+            if self._answered == 1:
+                with suppress(CommandServerError):
+                    self._command.send_signal(signal.SIGINT)
+            else:
+                self._go_further()
+            self._answered += 1
 
     def _go_further(self) -> None:
         """INT first; another interrupt, or time that passes, is less kind."""
         if not self._steps:
-            raise KeyboardInterrupt  # it cannot be reached: the server ends what nobody follows
-        step = self._steps.pop(0)
+            raise _OutOfReach
         self._next_step_at = self._clock() + GRACE_SECONDS
         with suppress(CommandServerError):
-            step()
+            self._steps[0]()
+        del self._steps[0]
 
     def _leave(self) -> None:
         self._is_left.set()
@@ -171,6 +178,10 @@ class Following:
 
     def _link_changed(self, is_linked: bool) -> None:
         self._is_linked = is_linked
+
+
+class _OutOfReach(Exception):
+    """It does not end by KILL; the server ends what nobody follows."""
 
 
 def feed(command: Command, data: bytes) -> None:

@@ -144,6 +144,22 @@ def test_the_second_interrupt_is_like_the_first_and_the_third_is_not() -> None:
     assert place.now == 0.0
 
 
+def test_a_second_interrupt_while_the_first_is_passed_on_is_not_the_end() -> None:
+    class Slow(HeadCommand):
+        def send_signal(self, number: int) -> None:
+            super().send_signal(number)
+            if len(self.signals) == 1:
+                raise KeyboardInterrupt
+
+    command = Slow()
+    nothing: Any = lambda: None  # noqa: E731
+    place = Place(command, interrupt, nothing, nothing, lambda: command.end(-2))
+    with pytest.raises(KeyboardInterrupt):
+        place.follow()
+    assert set(command.signals) == {signal.SIGINT}
+    assert len(command.signals) >= 2
+
+
 def test_a_command_out_of_reach_holds_nobody() -> None:
     command = HeadCommand()
     place = Place(command)
