@@ -214,7 +214,8 @@ def test_a_bridge_made_in_a_thread_outlives_it(server: LocalServer) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         bridge = pool.submit(server.init).result(20)
-    assert bridge.run(["echo", "main"]).stdout == "main\n"
+    with bridge:
+        assert bridge.run(["echo", "main"]).stdout == "main\n"
 
 
 def test_the_error_for_a_closed_bridge_tells_what_to_do() -> None:
