@@ -4,7 +4,8 @@
     python seed.py 10.0.0.5 5555    to a server that somebody has started there by hand
 
 Run it on a compute node, or on another host that shares its home with the head.  Of the program
-only what is marked is new; SmartSim is as it came.
+only what is marked is new; SmartSim is as it came.  The orchestrator is what `smart build` makes;
+its interface is a network of the nodes, "eth0" on many.
 """
 
 import sys
