@@ -10,7 +10,7 @@ import asyncio
 import os
 import subprocess
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from ..errors import CommandServerError, LinkLost, NoSuchCommand
 from ..protocol.environment import left_behind
-from ..protocol.messages import NULL, PIPE, Attach, Start
+from ..protocol.messages import NULL, PIPE, Attach, Located, Start
 from ..settings import Settings
 from ..ssh.ask import Unattended
 from .command import AsyncCommand
@@ -229,6 +229,15 @@ class AsyncBridge:
         """
         entries = await self._session.list_commands(LIST_SECONDS)
         return CommandList(CommandInfo.of(entry) for entry in entries)
+
+    async def locate(
+        self, programs: Iterable[str], *, file: str, content: bytes, timeout: float
+    ) -> Located | None:
+        """Where the head has these programs, and whether `file` has this content there, too.
+
+        Runs no command.  None from a server that is too old to know.  Raises LinkLost.
+        """
+        return await self._session.locate(tuple(programs), file, content, timeout)
 
     async def attach(self, command_id: str, *, stdout: int = 0, stderr: int = 0) -> AsyncCommand:
         """Follows a command that this or another client started; streams are bytes.

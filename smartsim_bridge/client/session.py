@@ -34,7 +34,7 @@ from ..errors import (
     UnsupportedSshConfig,
     VersionMismatch,
 )
-from ..protocol.messages import Entry, Forget, Message, Report
+from ..protocol.messages import Entry, Forget, Located, Message, Report
 from .ladder import Ascent
 from .talk import AboutCommand, Talk
 
@@ -186,6 +186,12 @@ class Session:
     async def list_commands(self, timeout: float) -> list[Entry]:
         """All commands that the server knows; raises LinkLost."""
         return await (await self.linked()).list_commands(timeout)
+
+    async def locate(
+        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
+    ) -> Located | None:
+        """What the head has of it, or None from an older server; raises LinkLost."""
+        return await (await self.linked()).locate(programs, file, content, timeout)
 
     def revive(self) -> None:
         """After we gave up: one more climb, for whoever calls now.

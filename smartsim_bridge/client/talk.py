@@ -29,6 +29,8 @@ from ..protocol.messages import (
     InputTaken,
     Inquiry,
     ListCommands,
+    Locate,
+    Located,
     Lost,
     Message,
     Output,
@@ -90,6 +92,7 @@ class Talk:
         self._conversation = conversation
         self._attendant: Attendant | None = None
         self._inquiries: dict[int, asyncio.Future[Report]] = {}
+        self._searches: dict[int, asyncio.Future[Located]] = {}
         self._lists: dict[int, tuple[list[Entry], asyncio.Future[list[Entry]]]] = {}
         self._giving_way: asyncio.Future[None] | None = None  # to another version
         self._numbers = itertools.count(1)
@@ -160,6 +163,22 @@ class Talk:
         finally:
             self._inquiries.pop(number, None)
 
+    async def locate(
+        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
+    ) -> Located | None:
+        """What the head has of it; None from a server that does not know the question.
+
+        Raises LinkLost as `inquire`.
+        """
+        if not self.welcome.locates:
+            return None
+        number = next(self._numbers)
+        waiting = self._searches[number] = self._loop.create_future()
+        try:
+            return await self._ask(Locate(number, programs, file, content), waiting, timeout)
+        finally:
+            self._searches.pop(number, None)
+
     async def list_commands(self, timeout: float) -> list[Entry]:
         """All commands that the server knows, oldest first; raises LinkLost as `inquire`."""
         number = next(self._numbers)
@@ -200,6 +219,7 @@ class Talk:
         """Tells nobody anything any more: the threads that wait have no time left to act on it."""
         self._attendant = None
         self._inquiries.clear()
+        self._searches.clear()
         self._lists.clear()
         self._giving_way = None
 
@@ -241,6 +261,8 @@ class Talk:
                 self._attendant.told(cast(AboutCommand, message))
         elif isinstance(message, Report):
             _settle(self._inquiries.get(message.request), message)
+        elif isinstance(message, Located):
+            _settle(self._searches.get(message.request), message)
         elif isinstance(message, Entry):
             if message.request in self._lists:
                 self._lists[message.request][0].append(message)
@@ -285,7 +307,7 @@ class Talk:
         self._pulse.cancel()
         if self._attendant is not None:
             self._attendant.talk_over(fault)
-        questions: list[asyncio.Future[Any]] = [*self._inquiries.values()]
+        questions: list[asyncio.Future[Any]] = [*self._inquiries.values(), *self._searches.values()]
         if self._giving_way is not None:
             questions.append(self._giving_way)
         for waiting in (*questions, *(waiting for _, waiting in self._lists.values())):

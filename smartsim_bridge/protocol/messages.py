@@ -55,6 +55,8 @@ __all__ = [
     "InputTaken",
     "Inquiry",
     "ListCommands",
+    "Locate",
+    "Located",
     "Lost",
     "Message",
     "Output",
@@ -115,7 +117,7 @@ class Welcome:
 
     `resumed`: the session is known, with every request of it that ever came here.  Where it
     is not, what the client asked before may have run, and must not be asked again.
-    `replaceable`: it understands Replace.
+    `replaceable`: it understands Replace; `locates`: it understands Locate.
     """
 
     protocol: int
@@ -126,6 +128,7 @@ class Welcome:
     why_no_zmq: str = ""
     resumed: bool = False
     replaceable: bool = False
+    locates: bool = False
 
 
 @dataclass(frozen=True)
@@ -413,6 +416,34 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Locate:
+    """Where do your commands find these programs?  Answered by Located.  Since 2.
+
+    `payload` is what the client sees in `file`: whether the server sees the same there tells
+    whether they share it.  Nothing is run, and it is no command.
+    """
+
+    request: int
+    programs: tuple[str, ...] = ()
+    file: str = ""
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The absolute path of each program that there is and that may be run.  Since 2.
+
+    `path` is where they are looked for, without folders of shims; `shared`: the file is there,
+    and has the same content.
+    """
+
+    request: int
+    programs: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    shared: bool = False
+
+
+@dataclass(frozen=True)
 class Stop:
     """End the server, and every command with it after `grace` seconds.  Since 1."""
 
@@ -474,11 +505,11 @@ class Bye:
 
 FromClient = Union[
     Hello, Start, Attach, Detach, Forget, Input, OutputTaken, OutputClosed, Signal, Terminate,
-    Inquiry, ListCommands, Stop, Replace, Ping, Bye,
+    Inquiry, ListCommands, Locate, Stop, Replace, Ping, Bye,
 ]  # fmt: skip
 FromServer = Union[
     Welcome, Refusal, Queued, Started, StartFailed, Attached, Detached, Lost, InputTaken, Output,
-    Exited, Report, Entry, CommandsEnd, ReplaceFailed, Stopping, Pong,
+    Exited, Report, Entry, CommandsEnd, Located, ReplaceFailed, Stopping, Pong,
 ]  # fmt: skip
 Message = Union[FromClient, FromServer]
 

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +26,8 @@ from ..protocol.messages import (
     PROTOCOL_VERSION,
     Hello,
     Inquiry,
+    Locate,
+    Located,
     Message,
     Refusal,
     Replace,
@@ -43,6 +45,7 @@ from .doors import Doors
 from .exits import ExitWatch
 from .handover import Carry, Past, written
 from .journal import Journal
+from .locating import locate
 from .options import ServerOptions
 from .places import Places, private_directory
 from .polls import Polls
@@ -290,6 +293,7 @@ class Server:
             on_inquiry=self._report,
             on_stop=lambda request: self.stop(request.grace, "a client asked for it"),
             on_replace=self._replace,
+            on_locate=self._locate,
             version=hello.version,
         )
 
@@ -318,7 +322,14 @@ class Server:
             why_no_zmq=self.beacon.why_no_zmq if self.beacon else "",
             resumed=resumed,
             replaceable=True,
+            locates=True,
         )
+
+    def _locate(self, asked: Locate, tell: Callable[[Located], None]) -> None:
+        path = self._environment.get("PATH", os.defpath)
+        allowed = self._options.allow or None
+        looking = self._loop.run_in_executor(None, locate, asked, path, allowed)
+        looking.add_done_callback(lambda done: tell(done.result()))
 
     def _report(self, inquiry: Inquiry) -> Message:
         assert self.beacon is not None

@@ -8,6 +8,7 @@ how links are made.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ from ..protocol.messages import (
     Input,
     Inquiry,
     ListCommands,
+    Locate,
+    Located,
     Message,
     OutputClosed,
     OutputTaken,
@@ -43,6 +46,7 @@ from .surroundings import Gone
 __all__ = ["MAX_NAME", "Session"]
 
 MAX_NAME = 128  # characters of the ids that clients draw; the journal keeps them
+MAX_LOCATING = 16  # unanswered Locates of one client; ours has one
 
 _WAYS = {"stdin": (PIPE, NULL), "stdout": (PIPE, NULL), "stderr": (PIPE, NULL, TO_STDOUT)}
 
@@ -59,6 +63,7 @@ class Session:
         on_inquiry: Callable[[Inquiry], Message],
         on_stop: Callable[[Stop], None],
         on_replace: Callable[[Replace, Session], None] | None = None,
+        on_locate: Callable[[Locate, Callable[[Located], None]], None] | None = None,
         version: str = "",
     ) -> None:
         self.id = name
@@ -68,6 +73,8 @@ class Session:
         self._on_inquiry = on_inquiry
         self._on_stop = on_stop
         self._on_replace = on_replace
+        self._on_locate = on_locate
+        self._to_locate: deque[Locate] = deque()
         self._is_met = False
         self._asked: set[str] = set()  # commands that it started or attached to
 
@@ -138,6 +145,24 @@ class Session:
         if self._on_replace is not None:
             self._on_replace(asked, self)
 
+    def _locate(self, asked: Locate) -> None:
+        if len(self._to_locate) >= MAX_LOCATING:
+            raise PeerMisbehaved(f"More than {MAX_LOCATING} questions where something is, at once")
+        self._to_locate.append(asked)
+        if len(self._to_locate) == 1:
+            self._locate_next()
+
+    def _locate_next(self) -> None:
+        # One at a time: each takes a thread, which a file system may hold for ever.
+        if self._on_locate is not None:
+            self._on_locate(self._to_locate[0], self._located)
+
+    def _located(self, answer: Located) -> None:
+        self._to_locate.popleft()
+        self.post(answer)
+        if self._to_locate and self._link is not None:
+            self._locate_next()
+
     def _to_command(self, message: Message) -> None:
         # What is said of a command that somebody else follows now crossed our being told.
         command = self._register.find(getattr(message, "command", ""))
@@ -163,6 +188,7 @@ _REQUESTS: dict[type, Callable[[Session, Any], None]] = {
     Inquiry: Session._inquiry,
     Stop: Session._stop,
     Replace: Session._replace,
+    Locate: Session._locate,
 }
 
 _TO_COMMAND: dict[type, Callable[[Command, Any], None]] = {

@@ -10,7 +10,7 @@ stub        the text of a shim: a small script for /bin/sh
 stand_in    the program behind it; runs alone, and imports nothing of this package
 
 opening      opens the shims of one bridge: all of the following, in order
-survey       what the head has, asked in one command: pure
+survey       what the head has, and how an older server is asked for it: pure
 search_path  this process's PATH, and the variable that names the socket
 reception    the socket at which shims are served
 guest        one shim there, to the exit status of its command

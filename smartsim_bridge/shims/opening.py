@@ -6,7 +6,6 @@ they are served, this process's PATH.  Blocking, and called by whoever holds the
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -35,7 +34,6 @@ __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
 ASK_SECONDS = 15.0  # for the head to say what it has
 
-LOOK_SECONDS = 30.0  # for a sacct that may ask a busy database; nobody waits for it
 NO_ACCOUNTING = "Programs that follow their jobs by it, as SmartSim does, need slurmdbd there."
 
 log = logging.getLogger("smartsim_bridge.shims")
@@ -51,7 +49,7 @@ class Shims:
         self._entry: Entry | None = None
         self._reception: Reception | None = None
         self._notices: list[str] = []
-        self._looking: asyncio.Task[None] | None = None
+        self._has_told_of_sacct = False
 
     def open(self, settings: Settings) -> None:
         """Asks the head, and makes what it takes; raises CommandServerError or OSError."""
@@ -68,11 +66,11 @@ class Shims:
             keep_env=settings.keep_env,
             patience=settings.reconnect,
             is_ours=shim_folders(),
+            on_failed_poll=self._note_failure,
         )
         self._bridge.portal.call(reception.open())
         self._reception = reception
         self._entry = enter(str(folder), reception.path)
-        self._bridge.portal.post(self._look_later)
 
     def detail(self, settings: Settings) -> str:
         """What came of it, for the stage."""
@@ -107,28 +105,13 @@ class Shims:
             notices=(*status.notices, *self._notices),
         )
 
-    def _look_later(self) -> None:
-        """In the loop, and beside what init goes on with."""
-        self._looking = asyncio.get_running_loop().create_task(self._look())
-
-    async def _look(self) -> None:
+    def _note_failure(self, program: str, said: bytes) -> None:
         """Tells of a Slurm that does not say what became of jobs, as SmartSim and others ask."""
-        if "sbatch" not in self._survey.programs:
+        if program != "sacct" or self._has_told_of_sacct:
             return
-        sacct = self._survey.programs.get("sacct", "sacct")
-        words = [sacct, "--noheader", "-P", "-X", "--format=jobid", "--jobs=1"]
-        try:
-            done = await self._bridge.core.run(words, timeout=LOOK_SECONDS)
-        except CommandServerError:
-            return  # whoever needs the link will be told
-        except (OSError, subprocess.TimeoutExpired) as fault:
-            said = str(fault)
-        else:
-            # What a signal ended was ended by somebody: the server that stops, as a rule.
-            if done.returncode <= 0:
-                return
-            said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        self._notices.append(f"sacct is of no use on {self._bridge.core.host}: {said}")
+        self._has_told_of_sacct = True
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        self._notices.append(f"sacct failed on {self._bridge.core.host}: {last}")
         log.warning("%s.  %s", self._notices[-1], NO_ACCOUNTING)
 
 
@@ -156,8 +139,15 @@ def ask_head(bridge: Bridge, settings: Settings) -> Survey:
     token, parent = uuid.uuid4().hex, Path(settings.state_directory) / "shims"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = parent / f".token-{token}"
-    file.write_text(f"{token}\n", "ascii")
+    content = f"{token}\n".encode("ascii")
+    file.write_bytes(content)
     try:
+        asking = bridge.core.locate(
+            SCHEDULER_COMMANDS, file=str(file), content=content, timeout=ASK_SECONDS
+        )
+        found = bridge.portal.call(asking)
+        if found is not None:
+            return Survey(found.programs, found.path, found.shared)
         asked = question(SCHEDULER_COMMANDS, str(file), SHIM_MARKER)
         answer = bridge.run(QUESTIONER, input=asked, timeout=ASK_SECONDS).stdout
         return read_answer(answer, token)

@@ -35,7 +35,8 @@ _open: weakref.WeakSet[Reception] = weakref.WeakSet()
 class Reception:
     """Where shims are served over one bridge; `open` and `close` it in the bridge's loop.
 
-    `on_change` is called there with the number of shims, when one has come or gone.
+    `on_change` is called there with the number of shims, when one has come or gone;
+    `on_failed_poll` with the name of the program, and what it said on stderr.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Reception:
         patience: float,
         is_ours: Callable[[str], bool],
         on_change: Callable[[int], object] = lambda number: None,
+        on_failed_poll: Callable[[str, bytes], object] = lambda program, said: None,
     ) -> None:
         self.bridge = bridge
         self.patience = patience
@@ -57,6 +59,7 @@ class Reception:
         self._keep_env = keep_env
         self._is_ours = is_ours
         self._on_change = on_change
+        self.on_failed_poll = on_failed_poll
         self._listener: socket.socket | None = None
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,7 +1,8 @@
-"""What the head has of what shims stand in for: asked once, in one command.
+"""What the head has of what shims stand in for, and how an older server is asked for it.
 
 Tells which scheduler commands exist there, by the server's own PATH, and whether the head
-sees the files of this host.  Pure: makes the question and reads the answer.
+sees the files of this host.  A server that knows Locate is asked by that message; any other
+by a command, of which this makes the question and reads the answer.  Pure.
 """
 
 from __future__ import annotations

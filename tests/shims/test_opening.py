@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,6 @@ from smartsim_bridge.stages import Stage
 from tests.shims.conftest import Session
 from tests.shims.test_reception import run
 from tests.support.local_server import LocalServer
-from tests.support.waiting import wait_until
 
 
 def ask(tmp_path: Path, path: str, *names: str) -> Survey:
@@ -57,6 +57,40 @@ def test_without_our_token_files_are_not_shared(answer: str) -> None:
     assert not read_answer(answer, "0123abcd").files_are_shared
 
 
+def test_init_runs_no_command(session: Session) -> None:
+    onlooker = session(shims=False)
+    before, polls = len(onlooker.commands()), onlooker.status().polls
+    session()
+    assert run("squeue").returncode == 0
+    (told,) = onlooker.commands()[before:]
+    assert os.path.basename(told.argv[0]) == "squeue"
+    assert onlooker.status().polls == polls + 1
+
+
+def test_a_server_that_knows_no_better_is_asked_by_a_command(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_head = opening.ask_head
+    found = []
+
+    def ask_twice(*asked: Any) -> Survey:
+        found.append(ask_head(*asked))
+        bridge = asked[0]
+        talk = bridge.core._session.talk
+        talk.welcome = dataclasses.replace(talk.welcome, locates=False)
+        found.append(ask_head(*asked))
+        return found[-1]
+
+    monkeypatch.setattr(opening, "ask_head", ask_twice)
+    onlooker = session(shims=False)
+    before = len(onlooker.commands())
+    session()
+    assert run("squeue").returncode == 0
+    assert found[0] == found[1]
+    assert found[0].files_are_shared
+    assert onlooker.commands()[before].argv[0] == "/bin/sh"
+
+
 def test_a_stage_tells_what_came_of_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("PMI_RANK", "0")
@@ -77,7 +111,9 @@ def test_a_head_without_accounting_is_told(
     try:
         with caplog.at_level(logging.WARNING, "smartsim_bridge"):
             bridge = session()
-            wait_until(lambda: bridge.status().notices)
+            assert bridge.status().notices == ()
+            for _ in range(2):
+                assert run("sacct").returncode == 1
         (notice,) = bridge.status().notices
         assert "sacct: error: no storage" in notice
         assert notice in caplog.text
@@ -86,14 +122,13 @@ def test_a_head_without_accounting_is_told(
         (scheduler / "broken").unlink()
 
 
-def test_a_look_that_somebody_ended_says_nothing_of_accounting(
+def test_a_sacct_that_somebody_ended_says_nothing_of_accounting(
     session: Session, scheduler: Path
 ) -> None:
     (scheduler / "stopped").touch()
     try:
         bridge = session()
-        wait_until(lambda: -signal.SIGTERM in [one.returncode for one in bridge.commands()])
-        assert bridge.run(["true"]).returncode == 0
+        assert run("sacct").returncode == -signal.SIGTERM
         assert bridge.status().notices == ()
     finally:
         (scheduler / "stopped").unlink()
@@ -183,14 +218,15 @@ def test_a_servers_commands_find_no_shims(
     assert variable == ""
 
 
-def _unshared(answer: str, token: str) -> Survey:
-    return dataclasses.replace(read_answer(answer, token), files_are_shared=False)
+def _unshared(found: Survey) -> Survey:
+    return dataclasses.replace(found, files_are_shared=False)
 
 
 def test_where_files_are_not_shared_a_script_goes_along(
     session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(opening, "read_answer", _unshared)
+    ask_head = opening.ask_head
+    monkeypatch.setattr(opening, "ask_head", lambda *asked: _unshared(ask_head(*asked)))
     session()
     (tmp_path / "job.sh").write_text("#!/bin/sh\necho hello\n", "ascii")
     done = run("sbatch", "-n1", "job.sh", cwd=tmp_path)

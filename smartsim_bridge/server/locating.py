@@ -1,0 +1,56 @@
+"""Says what this host has of programs and files that a client asks for, without running anything.
+
+For a thread: a directory of a PATH may lie on a slow file system.  Knows no session.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+
+from ..protocol.environment import SHIM_MARKER
+from ..protocol.messages import Locate, Located
+
+__all__ = ["locate"]
+
+
+def locate(asked: Locate, path: str, allowed: Iterable[str] | None = None) -> Located:
+    """What there is now; `path` is the commands' PATH, `allowed` the programs that may be run."""
+    places = [place for place in path.split(os.pathsep) if not _holds_shims(place)]
+    absolute = os.pathsep.join(filter(os.path.isabs, places))
+    names = (name for name in asked.programs if allowed is None or name in allowed)
+    found = {name: _program(name, absolute) for name in names}
+    return Located(
+        asked.request,
+        {name: where for name, where in found.items() if where},
+        os.pathsep.join(places),
+        bool(asked.file) and _holds(asked.file, asked.payload),
+    )
+
+
+def _holds_shims(directory: str) -> bool:
+    """Whether what is in it would lead back to a client."""
+    return os.path.exists(os.path.join(directory, SHIM_MARKER))
+
+
+def _program(name: str, path: str) -> str | None:
+    is_bare = bool(name) and "/" not in name and "\0" not in name
+    return shutil.which(name, path=path) if is_bare and path else None
+
+
+def _holds(file: str, content: bytes) -> bool:
+    """Whether that is what the file holds; a pipe or a device is not read."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return False
+    try:
+        about = os.fstat(descriptor)
+        is_alike = stat.S_ISREG(about.st_mode) and about.st_size == len(content)
+        return is_alike and os.read(descriptor, len(content) + 1) == content
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+"""What a server says of programs and files, without running anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from smartsim_bridge.protocol.environment import SHIM_MARKER
+from smartsim_bridge.protocol.messages import Locate
+from smartsim_bridge.server.locating import locate
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[str]:
+    """A folder of shims, a directory of programs, and one more that is behind it."""
+    found = [tmp_path / name for name in ("shims", "two words", "last")]
+    for place in found:
+        place.mkdir()
+        for name in ("squeue", "sbatch"):
+            (place / name).write_text("#!/bin/sh\n", "ascii")
+            (place / name).chmod(0o755)
+    (found[0] / SHIM_MARKER).touch()
+    return [str(place) for place in found]
+
+
+def test_programs_are_those_that_commands_find_less_what_is_a_shim(places: list[str]) -> None:
+    _, real, last = places
+    (Path(real) / "sacct").mkdir()
+    (Path(real) / "srun").touch(mode=0o644)
+    (Path(last) / "srun").symlink_to("squeue")
+    names = ("squeue", "srun", "sacct", "cd", "", "../last/squeue", "a\0b")
+    found = locate(Locate(7, names), ":".join(places))
+    assert found.request == 7
+    assert found.programs == {"squeue": f"{real}/squeue", "srun": f"{last}/srun"}
+    assert found.path == f"{real}:{last}"
+    assert not found.shared
+
+
+@pytest.mark.parametrize("path", ["", ".", "bin"])
+def test_a_directory_that_depends_on_where_one_is_does_not_count(
+    path: str, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places[1])
+    os.symlink(".", "bin")
+    assert locate(Locate(1, ("squeue",)), path).programs == {}
+
+
+def test_what_may_not_be_run_is_not_there(places: list[str]) -> None:
+    found = locate(Locate(1, ("squeue", "sbatch")), ":".join(places), ("sbatch",))
+    assert list(found.programs) == ["sbatch"]
+
+
+def test_a_file_is_shared_that_holds_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"0123\n")
+
+    def shared(payload: bytes, path: str = str(file)) -> bool:
+        return locate(Locate(1, (), path, payload), "").shared
+
+    assert shared(b"0123\n")
+    for other in (b"", b"0123", b"0123\n\n", b"0124\n"):
+        assert not shared(other)
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("", "a\0b", f"{file}.gone", str(tmp_path), str(tmp_path / "pipe")):
+        assert not shared(b"", path)
