@@ -13,6 +13,7 @@ opening      opens the shims of one bridge: all of the following, in order
 survey       what the head has, and how an older server is asked for it: pure
 search_path  this process's PATH, and the variable that names the socket
 reception    the socket at which shims are served
+door         how many of them at once
 guest        one shim there, to the exit status of its command
 errand       what it was called for, as a request to the head: pure
 environment  which of its variables go along: pure

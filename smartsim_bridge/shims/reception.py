@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import weakref
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from ..client.bridge import AsyncBridge
 from ..client.steps import in_thread
 from ..links.stream_link import peer_uid
 from ..protocol.submission import submits
+from .door import Door
 from .errand import Errand, errand
 from .guest import Guest
 from .job_script import JobScript, brought, find_script
@@ -26,7 +26,6 @@ from .wire import Hello
 
 __all__ = ["Reception"]
 
-BACKLOG = 1024  # shims that come at once; the system may allow fewer
 FAREWELL_SECONDS = 2.0  # for shims to be told that nobody answers any more
 
 _open: weakref.WeakSet[Reception] = weakref.WeakSet()
@@ -60,29 +59,25 @@ class Reception:
         self._is_ours = is_ours
         self._on_change = on_change
         self.on_failed_poll = on_failed_poll
-        self._listener: socket.socket | None = None
-        self._server: asyncio.AbstractServer | None = None
+        self._door: Door | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
 
     async def open(self) -> None:
         """Listens from now on; raises OSError."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        door = Door(self.path, self._receive)
         try:
-            listener.bind(self.path)
-            os.chmod(self.path, 0o600)
-            server = await asyncio.start_unix_server(self._receive, sock=listener, backlog=BACKLOG)
+            door.open()
         except BaseException:
-            listener.close()
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        self._listener, self._server = listener, server
+        self._door = door
         _open.add(self)
 
     async def close(self) -> None:
         """Lets nobody in any more, tells those that wait, and leaves nothing behind."""
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            self._door.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -135,8 +130,9 @@ class Reception:
         """In a forked child: lets go of what would keep shims waiting for the parent's answer."""
         sockets = [writer.get_extra_info("socket") for writer in self._writers]
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for one in (self._listener, *sockets):
-            if one is not None and one.fileno() >= 0:
+        listeners = [] if self._door is None else [self._door.listener]
+        for one in (*listeners, *sockets):
+            if one.fileno() >= 0:
                 # Not closed: the objects here would close the number once more, whosesoever it is.
                 os.dup2(nothing, one.fileno(), inheritable=False)
         os.close(nothing)

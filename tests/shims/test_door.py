@@ -1,0 +1,56 @@
+"""Many shims at a process that may open few files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from smartsim_bridge.shims import wire
+from tests.shims.conftest import Session
+
+SECONDS = 40.0
+SHIMS = 100
+
+# Few enough files for a crowd to need more; it opens one itself all the while.
+HOLDER = """
+import os, resource, select, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from smartsim_bridge import init_command_server
+with init_command_server(transport="local", timeout=20):
+    print(os.environ["SMARTSIM_BRIDGE_SOCKET"], os.environ["PATH"], flush=True)
+    while not select.select([0], [], [], 0.01)[0]:
+        open("/dev/null").close()
+"""
+
+
+def test_a_crowd_waits_at_the_door_and_leaves_the_process_its_files(session: Session) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        path, search_path = holder.stdout.readline().split()
+        environment = {**os.environ, wire.SOCKET_VARIABLE: path, "PATH": search_path}
+        script = ["srun", "sh", "-c", "sleep 0.5; echo done"]
+        crowd = [
+            subprocess.Popen(
+                script, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
+            )
+            for _ in range(SHIMS)
+        ]
+        try:
+            said = [shim.communicate(timeout=SECONDS)[0] for shim in crowd]
+            complaints = holder.communicate(timeout=SECONDS)[1]
+        finally:
+            holder.kill()
+            for shim in crowd:
+                shim.kill()
+    assert said == [b"done\n"] * SHIMS
+    assert holder.returncode == 0, complaints
+    assert complaints.count("\n") < 5
+    assert "ulimit" in complaints
