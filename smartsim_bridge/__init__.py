@@ -5,7 +5,9 @@
     deadline  stages          shared by the steps of a connect              the near half
     settings  ssh  bootstrap  how a head is reached and gets a server
     client                    what the user holds
-    shims  agent              stand-ins for the head's commands, and who serves them
+    shims                     stand-ins for the head's commands, and where they are served
+    current                   init_command_server: this process's bridge, with its shims
+    agent                     serves shims where no process has a bridge
     cli  jupyter  remote      faces: the command line, the notebook, the old names
     demo                      a head node in a box, and a tour
     doctor                    every stage to a head, looked at one by one

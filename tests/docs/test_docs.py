@@ -56,6 +56,16 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
 
 
+def test_decisions_are_numbered_without_a_gap_and_listed() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [int(page.name[:4]) for page in pages]
+    assert numbers == list(range(1, len(pages) + 1))
+    assert [page.read_text("utf-8").split(".")[0] for page in pages] == [f"# {n}" for n in numbers]
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    listed = re.findall(r"^(\d+)\. \[.+\]\(decisions/(.+)\)$", index, re.MULTILINE)
+    assert listed == [(str(n), page.name) for n, page in zip(numbers, pages)]
+
+
 # --- links
 
 
