@@ -20,7 +20,7 @@ from smartsim_bridge.shims.survey import QUESTIONER, Survey, question, read_answ
 from smartsim_bridge.stages import Stage
 from tests.shims.conftest import Session
 from tests.shims.test_reception import run
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, MakeLocalServer
 
 
 def ask(tmp_path: Path, path: str, *names: str) -> Survey:
@@ -132,6 +132,20 @@ def test_a_sacct_that_somebody_ended_says_nothing_of_accounting(
         assert bridge.status().notices == ()
     finally:
         (scheduler / "stopped").unlink()
+
+
+def test_a_server_with_a_list_has_shims_of_what_is_in_it(
+    make_local_server: MakeLocalServer, scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+        server = make_local_server(
+            *["--allow", "sbatch", "--allow", "squeue", "--allow", "bsub", "--allow", "env"]
+        )
+    bridge = server.init()
+    assert bridge.status().shims == ("sbatch", "squeue")
+    assert str(scheduler / "squeue") in bridge.status().programs
+    assert run("squeue", "--me").stdout == b"JOBID --me\n"
 
 
 def test_where_there_can_be_no_shims_the_bridge_is_as_good(
