@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .commands import not_started
+from .interactive import path_line, users_shell
 from .voice import say
 from .way import add, connect, program
 
@@ -29,12 +34,31 @@ def add_shell(verbs: Any) -> None:
 def _shell(options: argparse.Namespace) -> int:
     from ..child import run_child
 
-    words = program(options) or [os.environ.get("SHELL") or "/bin/sh"]
     with connect(options, autostart=not options.no_autostart, shims=True) as bridge:
         status = bridge.status()
         if not status.shims and not status.stages[-1].failed:  # else it has been said
             say(f"no scheduler's command is on the PATH of {status.server_host}: {NO_SHIMS}")
         try:
-            return run_child(words)
+            words = program(options)
+            if words:
+                return run_child(words)
+            with _own_shell(bool(bridge.status().shims)) as words:
+                return run_child(words)
         except OSError as refused:
             return not_started(refused)
+
+
+@contextmanager
+def _own_shell(has_shims: bool) -> Iterator[list[str]]:
+    """The user's, whose start-up files do not take the folder of the shims off PATH again."""
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    if not has_shims:
+        yield [shell]
+        return
+    folder = Path(os.environ["PATH"].split(os.pathsep)[0])  # we have just put it there
+    with users_shell(shell, folder, os.environ) as (words, more):
+        os.environ.update(more)
+        if not more and len(words) == 1 and sys.stdin.isatty():
+            line = path_line(folder, shell)
+            say(f"if your start-up files set PATH anew, squeue is not the head's until: {line}")
+        yield words

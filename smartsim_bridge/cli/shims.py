@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .interactive import path_line
 from .statuses import WRONG_LINE
 from .voice import say
 from .way import add, keywords
@@ -17,7 +17,7 @@ from .way import add, keywords
 if TYPE_CHECKING:
     from ..agent.installation import Installation
 
-__all__ = ["add_shims", "path_line"]
+__all__ = ["add_shims"]
 
 MINUTE = 60.0
 
@@ -35,17 +35,6 @@ def add_shims(verbs: Any) -> None:
     shims.add_argument(
         "--idle", type=_minutes, metavar="MINUTES", help="install: the agent's; default 30"
     )
-
-
-def path_line(folder: Path, shell: str) -> str:
-    """What puts `folder` first on PATH, in the words of the `shell` whose path that is."""
-    quoted = shlex.quote(str(folder))
-    name = os.path.basename(shell)
-    if name in ("csh", "tcsh"):
-        return f'setenv PATH {quoted}:"$PATH"'
-    if name == "fish":
-        return f"set -gx PATH {quoted} $PATH"
-    return f'export PATH={quoted}:"$PATH"'
 
 
 def _minutes(text: str) -> float:

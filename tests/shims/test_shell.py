@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from smartsim_bridge.cli.shims import path_line
+from smartsim_bridge.cli.interactive import path_line
 from tests.support.command_line import PROGRAM, Terminal, typed
 from tests.support.heads import is_running
 from tests.support.local_server import LocalServer, MakeLocalServer
@@ -18,6 +19,13 @@ from tests.support.waiting import wait_until
 from .installed import SECONDS
 
 needs_head = pytest.mark.usefixtures("queueing_head")
+
+
+def where(shell: str) -> str:
+    path = shutil.which(shell)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"this host has no {shell}")
+    return path
 
 
 @needs_head
@@ -75,6 +83,52 @@ def test_at_a_terminal_the_prompt_is_the_users(tmp_path: Path) -> None:
         terminal.type("echo sta''tus $?; exit 5\n")
         terminal.expect("status 130\n")
         assert terminal.wait() == 5
+
+
+@needs_head
+@pytest.mark.parametrize(
+    ("shell", "file", "text"),
+    [
+        ("bash", ".bashrc", "PS1='mine> '; PATH=/usr/bin:/bin; [ -n \"$PS1\" ] && return\n"),
+        ("zsh", ".zshrc", "PS1='mine> '; PATH=/usr/bin:/bin\n"),
+        ("zsh", ".zshenv", "PS1='mine> '; PATH=/usr/bin:/bin; ZDOTDIR=$HOME/none\n"),
+        ("tcsh", ".tcshrc", "set prompt='mine> '; setenv PATH /usr/bin:/bin\n"),
+    ],
+)
+def test_start_up_files_that_set_path_anew_do_not_take_the_commands_away(
+    shell: str, file: str, text: str, tmp_path: Path
+) -> None:
+    path = where(shell)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text, "utf-8")
+    own = {name: value for name, value in os.environ.items() if name != "ZDOTDIR"}
+    own.update(HOME=str(tmp_path), TERM="dumb", SHELL=path, TMPDIR=str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    with Terminal("shell", env=own) as terminal:
+        shown = terminal.expect("mine> ")
+        if shell == "tcsh":  # which has no way for it
+            _, _, line = shown.partition("until: ")
+            terminal.type(f"{line.splitlines()[0]}\n")
+        if shell == "zsh":
+            terminal.type("echo di''r=$ZDOTDIR\n")
+        terminal.type("squeue he''re; exit 5\n")
+        assert terminal.wait() == 5, terminal.shown
+        assert "head: here\n" in terminal.shown
+    if file == ".zshrc":
+        assert "dir=\n" in terminal.shown
+    assert not list((tmp_path / "empty").glob("smartsim-bridge-*"))
+
+
+@needs_head
+def test_nor_do_those_of_fish(tmp_path: Path) -> None:
+    """Without a terminal: at one, its first run takes many seconds."""
+    path = where("fish")
+    file = tmp_path / ".config" / "fish" / "config.fish"
+    file.parent.mkdir(parents=True)
+    file.write_text("set -gx PATH /usr/bin /bin\n", "utf-8")
+    own = {**os.environ, "HOME": str(tmp_path), "SHELL": path, "XDG_CONFIG_HOME": ""}
+    done = typed("shell", env=own, input=b"squeue here; exit 5\n")
+    assert (done.stdout, done.returncode) == (b"head: here\n", 5), done.stderr
 
 
 def test_what_it_started_is_told_when_it_is_killed(
