@@ -277,7 +277,6 @@ class AsyncBridge:
                     "polls": report.polls,
                     "joined": report.joined,
                     "poll_cache": report.poll_cache,
-                    "programs": report.programs,
                 }
         ascent, welcome = session.ascent, session.talk.welcome
         return BridgeStatus(

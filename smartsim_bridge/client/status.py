@@ -54,7 +54,6 @@ class BridgeStatus:
     polls: int = 0  # squeue and its like, of all clients
     joined: int = 0  # ... that were answered by the run of another
     poll_cache: float = 0.0  # for how many seconds the server keeps an answer
-    programs: tuple[str, ...] = ()  # all that the server may run, where it has a list
     shims: tuple[str, ...] = ()  # commands of the head that this process has stand-ins for
     notices: tuple[str, ...] = ()  # what works less well than it might, and why
     left_behind: tuple[str, ...] = ()  # variables of the enclosing job that do not go along

@@ -413,7 +413,6 @@ class Report:
     polls: int = 0  # asked so far, of those that may share a run
     joined: int = 0  # ... and had none of their own
     poll_cache: float = 0.0  # for how many seconds an answer counts
-    programs: tuple[str, ...] = ()  # their paths, where a list says which may be run
 
 
 @dataclass(frozen=True)

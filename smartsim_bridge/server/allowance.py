@@ -83,11 +83,6 @@ class Allowance:
             raise Refused(f"{asked!r} is not {found}", self.names, asked)
         return found
 
-    def programs(self) -> tuple[str, ...]:
-        """The absolute paths of those that are installed."""
-        found = (shutil.which(name, path=self._path) for name in self.names if self._path)
-        return tuple(filter(None, found))
-
     @staticmethod
     def clean(env: Mapping[str, str]) -> dict[str, str]:
         """The request's variables without those that would choose the code.

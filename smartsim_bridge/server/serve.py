@@ -352,7 +352,6 @@ class Server:
             polls=self._polls.asked,
             joined=self._polls.joined,
             poll_cache=self._polls.cache,
-            programs=allowance.programs() if (allowance := self._allowance()) else (),
         )
 
     # --- giving way to another version

@@ -6,7 +6,6 @@ they are served, this process's PATH.  Blocking, and called by whoever holds the
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import os
@@ -29,7 +28,7 @@ from .families import SCHEDULER_COMMANDS
 from .folder import make_folder
 from .reception import Reception
 from .search_path import Entry, enter
-from .survey import QUESTIONER, Survey, question, read_answer, read_list
+from .survey import QUESTIONER, Survey, question, read_answer
 
 __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
@@ -152,11 +151,6 @@ def ask_head(bridge: Bridge, settings: Settings) -> Survey:
         asked = question(SCHEDULER_COMMANDS, str(file), SHIM_MARKER)
         answer = bridge.run(QUESTIONER, input=asked, timeout=ASK_SECONDS).stdout
         return read_answer(answer, token)
-    except PermissionError as refused:
-        programs = bridge.status().programs
-        if refused.errno != errno.EPERM or not programs:
-            raise
-        return read_list(SCHEDULER_COMMANDS, programs)
     finally:
         file.unlink(missing_ok=True)
 

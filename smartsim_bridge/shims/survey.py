@@ -10,9 +10,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from posixpath import basename
 
-__all__ = ["QUESTIONER", "Survey", "question", "read_answer", "read_list"]
+__all__ = ["QUESTIONER", "Survey", "question", "read_answer"]
 
 # A folder of shims that the head's PATH names as well, as a shared home brings about, must not
 # be taken for the scheduler: what is in it would lead back here.
@@ -63,12 +62,3 @@ def read_answer(answer: str, token: str) -> Survey:
         elif kind == "token":
             said = rest
     return Survey(programs, path, bool(token) and said == token)
-
-
-def read_list(commands: Iterable[str], programs: Iterable[str]) -> Survey:
-    """Of a server that runs only `programs`, and so cannot be asked.
-
-    Nobody can tell whether it sees our files then: scripts travel, as from a laptop.
-    """
-    named = {basename(where): where for where in programs}
-    return Survey({name: named[name] for name in commands if name in named})

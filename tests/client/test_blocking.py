@@ -33,6 +33,7 @@ TWINS = [
             "described",
             "given_up",
             "host",
+            "locate",
             "on_behalf_of",
             "reconnect_with",
             "replace_server_with",
