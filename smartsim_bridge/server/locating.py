@@ -10,29 +10,24 @@ import shutil
 import stat
 from collections.abc import Iterable
 
-from ..protocol.environment import SHIM_MARKER
 from ..protocol.messages import Locate, Located
+from .search_path import path_without_shims
 
 __all__ = ["locate"]
 
 
 def locate(asked: Locate, path: str, allowed: Iterable[str] | None = None) -> Located:
     """What there is now; `path` is the commands' PATH, `allowed` the programs that may be run."""
-    places = [place for place in path.split(os.pathsep) if not _holds_shims(place)]
-    absolute = os.pathsep.join(filter(os.path.isabs, places))
+    path = path_without_shims(path)
+    absolute = os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep)))
     names = (name for name in asked.programs if allowed is None or name in allowed)
     found = {name: _program(name, absolute) for name in names}
     return Located(
         asked.request,
         {name: where for name, where in found.items() if where},
-        os.pathsep.join(places),
+        path,
         bool(asked.file) and _holds(asked.file, asked.payload),
     )
-
-
-def _holds_shims(directory: str) -> bool:
-    """Whether what is in it would lead back to a client."""
-    return os.path.exists(os.path.join(directory, SHIM_MARKER))
 
 
 def _program(name: str, path: str) -> str | None:

@@ -11,13 +11,16 @@ from collections.abc import Mapping
 
 from ..protocol.environment import SHIM_MARKER
 
-__all__ = ["without_shims"]
+__all__ = ["path_without_shims", "without_shims"]
 
 
 def without_shims(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with such folders taken off its PATH."""
     path = environment.get("PATH")
-    if not path:
-        return dict(environment)
+    return {**environment, "PATH": path_without_shims(path)} if path else dict(environment)
+
+
+def path_without_shims(path: str) -> str:
+    """The PATH less such folders."""
     kept = (one for one in path.split(":") if not os.path.exists(os.path.join(one, SHIM_MARKER)))
-    return {**environment, "PATH": ":".join(kept)}
+    return ":".join(kept)
