@@ -6,13 +6,15 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartsim_bridge import Bridge, init_command_server
-from smartsim_bridge.errors import CommandLost
+from smartsim_bridge.errors import CommandLost, LinkLost
 from tests.support.amounts import Amount
 from tests.support.figures import Figure
 from tests.support.flaky_proxy import (
@@ -123,7 +125,7 @@ def _ended_unheard(
 ) -> Callable[[], subprocess.CompletedProcess[str]]:
     """A script that counts and ends, whose server is killed while its client hears nothing."""
     waiting = f'while [ ! -e "$0" ]; do sleep 0.05; done; echo x >> "$1"; {script}'
-    with ThreadPoolExecutor(1) as pool:
+    with _thread_of(proxied.bridge) as pool:
         words = ["sh", "-c", waiting, str(go), str(counter)]
         calling = pool.submit(proxied.bridge.run, words)
         wait_until(lambda: _states(proxied.onlooker) == ["running"], SECONDS)
@@ -132,8 +134,39 @@ def _ended_unheard(
         wait_until(lambda: _states(proxied.onlooker) == ["ended"], SECONDS)
         assert not calling.done()
         proxied.kill_and_follow()
-        wait([calling], SECONDS)
+        assert wait([calling], SECONDS).done
     return calling.result
+
+
+@contextmanager
+def _thread_of(bridge: Bridge) -> Iterator[ThreadPoolExecutor]:
+    """A thread for calls of the bridge; with its block it ends even where the test has failed."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            bridge.close()  # else the pool would wait for a call that nothing ends any more
+            raise
+
+
+@pytest.mark.slow
+def test_a_failed_wait_is_told_though_the_call_beside_it_has_not_come_back(
+    proxied: Proxied,
+) -> None:
+    calling: Future[Any]
+
+    def fail() -> None:
+        nonlocal calling
+        with _thread_of(proxied.bridge) as pool:
+            calling = pool.submit(proxied.bridge.run, ["sleep", "600"])
+            wait_until(lambda: _states(proxied.onlooker) == ["running"], SECONDS)
+            proxied.proxy.stall()
+            raise RuntimeError("a wait that failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        fail()
+    with pytest.raises(LinkLost):
+        calling.result(0)
 
 
 # --- links that break ---------------------------------------------------------------------
@@ -208,7 +241,7 @@ def _break_at_each(
     """Cuts after `first` bytes, `step` more, and so on, until the exchange ends before its cut."""
     assert bridge.run(["echo", "heard"]).stdout == "heard\n"  # the server knows us from now on
     place, cuts = first, proxy.cuts
-    with ThreadPoolExecutor(1) as pool:
+    with _thread_of(bridge) as pool:
         while proxy.cuts == cuts:
             proxy.cut_after(place, direction)
             words = ["sh", "-c", COUNT, str(counter), str(place)]

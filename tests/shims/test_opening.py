@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -177,6 +178,21 @@ def test_an_async_bridge_leaves_the_process_alone(session: Session) -> None:
             assert dict(os.environ) == before
 
     asyncio.run(connect())
+
+
+def test_of_a_server_with_a_list_there_are_shims_of_what_it_names(
+    session: Session, scheduler: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(tmp_path / "other"))
+    with monkeypatch.context() as there:
+        there.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+        server = LocalServer(tmp_path / "other", "--port", "0", "--allow", "squeue")
+        server.__enter__()
+    with contextlib.ExitStack() as ends:
+        ends.push(server.__exit__)
+        bridge = server.init(transport="local")
+        assert (bridge.status().shims, bridge.status().notices) == (("squeue",), ())
+        assert run("squeue").returncode == 0
 
 
 # --- with which variables, and where
