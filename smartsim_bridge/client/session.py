@@ -190,8 +190,17 @@ class Session:
     async def locate(
         self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
     ) -> Located | None:
-        """What the head has of it, or None from an older server; raises LinkLost."""
-        return await (await self.linked()).locate(programs, file, content, timeout)
+        """What the head has of it, or None from an older server; raises LinkLost.
+
+        As a command does, it outlives a link that breaks: it is asked again over the next.
+        """
+        while True:
+            talk = await self.linked()
+            try:
+                return await talk.locate(programs, file, content, timeout)
+            except LinkLost:
+                if talk.fault is None:  # no answer in time
+                    raise
 
     def revive(self) -> None:
         """After we gave up: one more climb, for whoever calls now.

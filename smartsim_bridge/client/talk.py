@@ -52,6 +52,7 @@ __all__ = ["AboutCommand", "Attendant", "Talk", "WishGranted"]
 T = TypeVar("T")
 
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT = 0.05, 60.0  # seconds, whatever a server says
+MOST_SEARCHES = 8  # at once; the server answers one after the other, and lets few wait
 STOP_SECONDS = 10.0  # for a server to end after the grace of its commands
 # Looked at with each beat: silence is noticed within three of them, 15 s as a rule.
 MISSED_HEARTBEATS = 2.5
@@ -93,6 +94,7 @@ class Talk:
         self._attendant: Attendant | None = None
         self._inquiries: dict[int, asyncio.Future[Report]] = {}
         self._searches: dict[int, asyncio.Future[Located]] = {}
+        self._locating = asyncio.Semaphore(MOST_SEARCHES)
         self._lists: dict[int, tuple[list[Entry], asyncio.Future[list[Entry]]]] = {}
         self._giving_way: asyncio.Future[None] | None = None  # to another version
         self._numbers = itertools.count(1)
@@ -172,12 +174,13 @@ class Talk:
         """
         if not self.welcome.locates:
             return None
-        number = next(self._numbers)
-        waiting = self._searches[number] = self._loop.create_future()
-        try:
-            return await self._ask(Locate(number, programs, file, content), waiting, timeout)
-        finally:
-            self._searches.pop(number, None)
+        async with self._locating:
+            number = next(self._numbers)
+            waiting = self._searches[number] = self._loop.create_future()
+            try:
+                return await self._ask(Locate(number, programs, file, content), waiting, timeout)
+            finally:
+                self._searches.pop(number, None)
 
     async def list_commands(self, timeout: float) -> list[Entry]:
         """All commands that the server knows, oldest first; raises LinkLost as `inquire`."""

@@ -46,7 +46,7 @@ from .surroundings import Gone
 __all__ = ["MAX_NAME", "Session"]
 
 MAX_NAME = 128  # characters of the ids that clients draw; the journal keeps them
-MAX_LOCATING = 16  # unanswered Locates of one client; ours has one
+MAX_LOCATING = 16  # unanswered Locates of one client; ours has 8
 
 _WAYS = {"stdin": (PIPE, NULL), "stdout": (PIPE, NULL), "stderr": (PIPE, NULL, TO_STDOUT)}
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ..client.bridge import AsyncBridge
 from ..client.steps import in_thread
 from ..links.stream_link import peer_uid
+from ..protocol.codec import MAX_PAYLOAD
 from ..protocol.submission import submits
 from .door import Door
 from .errand import Errand, errand
@@ -26,6 +27,7 @@ from .wire import Hello
 
 __all__ = ["Reception"]
 
+COMPARE_SECONDS = 60.0  # for the head to read a job script, on a file system that may be slow
 FAREWELL_SECONDS = 2.0  # for shims to be told that nobody answers any more
 
 _open: weakref.WeakSet[Reception] = weakref.WeakSet()
@@ -101,9 +103,16 @@ class Reception:
             return False
         # Compared, and not guessed from where it lies: /tmp may be anybody's, and a bind mount
         # has the device of what is below it.
-        words = ["cmp", "-s", "-", script.path]
+        path, content = script.path, script.content
+        if len(content) <= MAX_PAYLOAD:
+            found = await self.bridge.locate(
+                (), file=path, content=content, timeout=COMPARE_SECONDS
+            )
+            if found is not None:
+                return found.shared
+        words = ["cmp", "-s", "-", path]
         try:
-            same = await self.bridge.run(words, input=script.content, text=False)
+            same = await self.bridge.run(words, input=content, text=False)
         except OSError:
             return True  # no such program there: as if there were no bridge
         return same.returncode == 0

@@ -253,6 +253,22 @@ def _break_at_each(
     assert place > SHORTEST_EXCHANGE
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", [TO_SERVER, TO_CLIENT])
+def test_what_the_head_has_is_asked_again_where_the_link_breaks(
+    direction: str, proxied: Proxied, counter: Path
+) -> None:
+    bridge = proxied.bridge
+    counter.write_bytes(b"x")
+    cuts = proxied.proxy.cuts
+    proxied.proxy.cut_after(1, direction)
+    asking = bridge.core.locate(("sh",), file=str(counter), content=b"x", timeout=SECONDS)
+    found = bridge.portal.call(asking)
+    assert found is not None
+    assert (list(found.programs), found.shared) == (["sh"], True)
+    assert proxied.proxy.cuts > cuts
+
+
 # --- whom they talk to --------------------------------------------------------------------
 
 

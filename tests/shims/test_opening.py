@@ -265,11 +265,14 @@ def test_where_files_are_not_shared_a_script_goes_along(
 
 
 def test_where_they_are_shared_the_head_reads_it(session: Session, tmp_path: Path) -> None:
+    onlooker = session(shims=False)
+    before = len(onlooker.commands())
     session()
     (tmp_path / "job.sh").write_text("#!/bin/sh\necho hello\n", "ascii")
     done = run("sbatch", "-n1", "job.sh", cwd=tmp_path)
     assert b"args: -n1 job.sh\n" in done.stdout
     assert b"cwd: %s\n" % os.fsencode(tmp_path) in done.stdout
+    assert len(onlooker.commands()) == before + 1
 
 
 def test_in_a_directory_that_the_head_lacks_it_runs_at_home(
