@@ -118,6 +118,7 @@ LIMITS = (
         "that an answer may be old, where the server is told",
     ),
     ("server.backlog", "MAX_RUNNING", "commands", "at once, unless `--max-commands` says else"),
+    ("server.backlog", "BRIEF_PLACES", "commands", "beyond that, for polls and `scancel`"),
     ("server.backlog", "MAX_WAITING", "commands", "in the queue; one more is refused"),
     ("server.backlog", "MAX_RATE", "1/s", "commands started; see `--max-rate`"),
     ("server.descriptors", "OPEN_FILES", "files", "wanted, as far as the hard limit allows"),

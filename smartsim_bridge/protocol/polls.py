@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .messages import NULL, Start
 
-__all__ = ["MAX_POLL_CACHE", "POLLS", "Key", "is_poll", "key_of"]
+__all__ = ["MAX_POLL_CACHE", "POLLS", "Key", "is_brief", "is_poll", "key_of"]
 
 MAX_POLL_CACHE = 60.0  # seconds; who waits for a job asks no less often
 
@@ -60,6 +60,8 @@ POLLS: Mapping[str, _Rule] = {
     "lsid": _ASKS,
 }
 
+_ENDS = frozenset(("scancel", "qdel", "bkill"))
+
 # Which shell, terminal or notebook it was asked from, and nothing else.
 _IMMATERIAL = frozenset(
     ("_", "SHLVL", "OLDPWD", "DISPLAY", "WINDOWID", "TERM_SESSION_ID", "STY", "XDG_RUNTIME_DIR")
@@ -78,6 +80,13 @@ def is_poll(argv: Sequence[str], shell: bool = False) -> bool:
     if rule.verbs:
         return next((word for word in words if word not in rule.flags), "") in rule.verbs
     return not any(_is_never(word, rule) for word in words)
+
+
+def is_brief(argv: Sequence[str], shell: bool = False) -> bool:
+    """Whether it is over soon for certain: a poll, or what ends jobs."""
+    if shell or not argv:
+        return False
+    return argv[0].rpartition("/")[2] in _ENDS or is_poll(argv)
 
 
 def key_of(request: Start, directory: str, env: Mapping[str, str]) -> Key | None:

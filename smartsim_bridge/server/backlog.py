@@ -3,7 +3,9 @@
 Each takes a process and five descriptors of a host that others use too, so there are
 bounds: on those that run, on those that wait, on starts per second, and, where the server
 is told so, on those of one client.  Clients with waiting commands take turns: a thousand
-of one do not hold up the one of another.  At idle no timer runs.
+of one do not hold up the one of another.  Brief ones have some places of their own: who
+fills the server with commands that run for days must still see them, and end them.  At idle
+no timer runs.
 
 Knows that a command can be started, not what it is; `owner` is whatever tells clients apart.
 """
@@ -16,9 +18,19 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
-__all__ = ["MAX_RATE", "MAX_RUNNING", "MAX_WAITING", "Backlog", "Pace", "QueueFull", "Startable"]
+__all__ = [
+    "BRIEF_PLACES",
+    "MAX_RATE",
+    "MAX_RUNNING",
+    "MAX_WAITING",
+    "Backlog",
+    "Pace",
+    "QueueFull",
+    "Startable",
+]
 
 MAX_RUNNING = 2048  # in one server, whatever its limit of open files
+BRIEF_PLACES = 8  # beyond that: for questions to a scheduler, and for ending what runs
 MAX_WAITING = 10_000  # usual ones take 4 KiB each; loops of users are shorter
 MAX_RATE = 1000.0  # starts per second; the fastest client reaches it only with nothing to run
 BURST_SECONDS = 2.0  # what may start at once after a rest: as much as the rate gives in that time
@@ -92,6 +104,8 @@ class Backlog:
         self._clock = clock
         self.is_closed = False  # the server ends: nothing more is started
         self._running: dict[Startable, Hashable] = {}  # and whose it is
+        self._beyond: set[Startable] = set()  # brief ones that run though all places are taken
+        self._brief: dict[Startable, None] = {}  # that wait for such a place, or for their turn
         self._waiting: dict[Startable, Hashable] = {}
         # The same that wait, by owner: those whose turn may come, the next first, and those
         # that have as many running as one may have.  No row is empty.
@@ -108,6 +122,10 @@ class Backlog:
     @property
     def _is_shut(self) -> bool:
         return self.is_closed or self._is_paused
+
+    @property
+    def _has_place(self) -> bool:
+        return len(self._running) - len(self._beyond) < self._limit
 
     @property
     def running(self) -> int:
@@ -139,7 +157,8 @@ class Backlog:
         if owner in self._held:
             mine = self._held[owner]
             return max(1, _index(mine, command) + 1 - self._room_of(owner))
-        return max(0, self._turns_before(command, owner) + 1 - self._limit + len(self._running))
+        running = len(self._running) - len(self._beyond)
+        return max(0, self._turns_before(command, owner) + 1 - self._limit + running)
 
     async def wait_empty(self, seconds: float) -> None:
         """Returns when nothing runs any more, at the latest after `seconds`."""
@@ -149,7 +168,7 @@ class Backlog:
 
     # --- coming and going
 
-    def admit(self, command: Startable, owner: Hashable = None) -> int:
+    def admit(self, command: Startable, owner: Hashable = None, *, is_brief: bool = False) -> int:
         """Starts the command, now or at its turn; gives its `position`.
 
         Raises QueueFull, and then knows nothing of the command.
@@ -157,7 +176,7 @@ class Backlog:
         if (
             not self._is_paused
             and not self._rows
-            and len(self._running) < self._limit
+            and self._has_place
             and not self._is_bound(owner)
             and self._pace.take(self._clock())
         ):
@@ -168,12 +187,15 @@ class Backlog:
         self._waiting[command] = owner
         rows = self._held if self._is_bound(owner) else self._rows
         rows.setdefault(owner, {})[command] = None
+        if is_brief:
+            self._brief[command] = None
         self._turn()
         return self.position(command)
 
     def leave(self, command: Startable) -> None:
         """The command is over, or is no longer wanted."""
         if command in self._running:
+            self._beyond.discard(command)
             self._let_go(self._running.pop(command))
         elif command in self._waiting:
             self._withdraw(command, self._waiting.pop(command))
@@ -216,18 +238,32 @@ class Backlog:
                 self._is_filling = False
 
     def _fill(self) -> None:
-        while self._rows and len(self._running) < self._limit and not self._is_shut:
+        while not self._is_shut:
+            is_turn = bool(self._rows) and self._has_place
+            if not is_turn and not (self._brief and len(self._beyond) < BRIEF_PLACES):
+                return
             if not self._pace.take(self._clock()):
                 self._wake_later()
                 return
-            self._start_next()
+            if is_turn:
+                self._start_next()
+            else:
+                self._start_beyond()
 
     def _start_next(self) -> None:
         owner, row = next(iter(self._rows.items()))
         command = next(iter(row))
         del self._waiting[command], row[command], self._rows[owner]
+        self._brief.pop(command, None)
         if row:
             self._rows[owner] = row  # behind the others
+        self._start(command, owner)
+
+    def _start_beyond(self) -> None:
+        command = next(iter(self._brief))
+        owner = self._waiting.pop(command)
+        self._withdraw(command, owner)
+        self._beyond.add(command)
         self._start(command, owner)
 
     def _start(self, command: Startable, owner: Hashable) -> None:
@@ -248,6 +284,7 @@ class Backlog:
             self._rows[owner] = self._held.pop(owner)
 
     def _withdraw(self, command: Startable, owner: Hashable) -> None:
+        self._brief.pop(command, None)
         rows = self._rows if owner in self._rows else self._held
         del rows[owner][command]
         if not rows[owner]:

@@ -38,7 +38,7 @@ from ..protocol.messages import (
     Start,
     StartFailed,
 )
-from ..protocol.polls import Key
+from ..protocol.polls import Key, is_brief
 from .allowance import Allowance
 from .backlog import Backlog, QueueFull
 from .commands import Command
@@ -241,7 +241,9 @@ class Register:
 
     def _admit(self, command: Command) -> None:
         try:
-            ahead = self._backlog.admit(command, command.owner)
+            request = command.request
+            brief = is_brief(request.argv, request.shell)
+            ahead = self._backlog.admit(command, command.owner, is_brief=brief)
         except QueueFull as full:
             command.fail(errno.EAGAIN, full.strerror or "", "")
             return

@@ -38,7 +38,7 @@ from ..protocol.messages import (
 )
 from .allowance import Allowance
 from .audit import Audit
-from .backlog import Backlog, Pace
+from .backlog import BRIEF_PLACES, Backlog, Pace
 from .beacon_file import BeaconFile, Lock, boot_id, host_name, process_start
 from .descriptors import commands_that_fit, raise_limit
 from .doors import Doors
@@ -183,7 +183,7 @@ class Server:
         if past is not None:
             limit = past["limit"][0], past["limit"][1]
         self._limit = limit  # the one that commands get
-        most = min(self._options.max_commands, commands_that_fit())
+        most = min(self._options.max_commands, max(1, commands_that_fit() - BRIEF_PLACES))
         self._backlog = Backlog(most, pace=Pace(self._options.max_rate))
         self._audit = Audit(self._audit_path() if self._options.audit else None)
         self._watch = ExitWatch()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from smartsim_bridge.protocol.environment import command_environment
 from smartsim_bridge.protocol.messages import NULL, PIPE, TO_STDOUT, Start
-from smartsim_bridge.protocol.polls import POLLS, Key, is_poll, key_of
+from smartsim_bridge.protocol.polls import POLLS, Key, is_brief, is_poll, key_of
 
 SQUEUE = Start("1", ("squeue", "-h"), stdin=NULL)
 
@@ -78,6 +78,14 @@ def test_what_only_asks_once_is_a_poll(line: str) -> None:
 )
 def test_what_changes_something_or_goes_on_is_none(line: str) -> None:
     assert not is_poll(line.split())
+
+
+def test_what_asks_or_ends_jobs_is_brief_and_nothing_else() -> None:
+    brief = [["squeue", "--me"], ["/usr/bin/scancel", "5"], ["qdel", "5"], ["bkill", "5"]]
+    assert all(map(is_brief, brief))
+    long = [["srun", "true"], ["sbatch", "job.sh"], ["squeue", "-i5"], []]
+    assert not any(map(is_brief, long))
+    assert not is_brief(["scancel"], shell=True)
 
 
 def test_a_shell_line_may_do_anything() -> None:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartsim_bridge.server.backlog import BURST_SECONDS, MAX_WAITING, Backlog, Pace, QueueFull
+from smartsim_bridge.server.backlog import (
+    BRIEF_PLACES,
+    BURST_SECONDS,
+    MAX_WAITING,
+    Backlog,
+    Pace,
+    QueueFull,
+)
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -49,6 +56,32 @@ class Named:
 @pytest.fixture
 def sluice() -> Sluice:
     return Sluice()
+
+
+def test_a_brief_one_does_not_wait_for_long_ones(sluice: Sluice) -> None:
+    backlog = Backlog(1)
+    long, waits, question = sluice.row("long waits question")
+    backlog.admit(long, "mine")
+    assert backlog.admit(waits, "mine") == 1
+    assert backlog.admit(question, "mine", is_brief=True) == 0
+    assert sluice.started == ["long", "question"]
+    backlog.leave(question)  # its place was no place of theirs
+    assert sluice.started == ["long", "question"]
+    backlog.leave(long)
+    assert sluice.started == ["long", "question", "waits"]
+
+
+def test_of_too_many_brief_ones_each_follows_when_one_is_over(sluice: Sluice) -> None:
+    backlog = Backlog(1)
+    backlog.admit(sluice.command("long"))
+    crowd = [sluice.command(f"question {number}") for number in range(BRIEF_PLACES + 2)]
+    for one in crowd:
+        backlog.admit(one, is_brief=True)
+    assert len(sluice.started) == 1 + BRIEF_PLACES
+    backlog.leave(crowd[-1])  # given up while it waited
+    backlog.leave(crowd[0])
+    assert sluice.started[-1] == f"question {BRIEF_PLACES}"
+    assert (backlog.running, backlog.waiting) == (1 + BRIEF_PLACES, 0)
 
 
 def test_as_many_as_may_run_start_and_the_others_follow_in_order(sluice: Sluice) -> None:
