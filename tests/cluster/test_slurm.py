@@ -152,9 +152,10 @@ def test_a_shim_that_is_stopped_takes_its_step_along(
         job = wait_for_running(cluster, "long")
         wait_until(lambda: steps_of(cluster, job) == ["long|RUNNING"])
         began = time.monotonic()
-        session.host.run("kill", f"-{how.value}", pid, user="alice")
+        kill = f"kill -{how.value} {pid}"
         if how is signal.SIGINT:  # Slurm wants to be told twice, within a second
-            session.host.run("kill", f"-{how.value}", pid, user="alice")
+            kill = f"{kill}; sleep 0.2; {kill}"
+        session.host.run("sh", "-c", kill, user="alice")
         srun.communicate(timeout=END_SECONDS)
         wait_until(lambda: is_over(cluster, job), END_SECONDS)
         assert time.monotonic() - began < END_SECONDS
