@@ -46,6 +46,9 @@ def _as_told_by(twin: Callable[..., Any]) -> Callable[[F], F]:
 class Companion(Protocol):
     """What lives as long as a bridge does, and is closed with it."""
 
+    def part(self) -> None:
+        """The bridge is about to be closed, and its server stays; raises nothing."""
+
     def close(self) -> None:
         """The bridge was closed; raises nothing."""
 
@@ -219,12 +222,14 @@ class Bridge:
         if not self._closed:
             with self._closing():
                 if self._portal.is_ours:
+                    self._part()
                     self._portal.call(self._bridge.close())
 
     @_as_told_by(AsyncBridge.leave)
     def leave(self) -> None:
         if not self._closed and self._portal.is_ours:
             with self._closing():
+                self._part()
                 self._portal.call(self._bridge.leave())
 
     @_as_told_by(AsyncBridge.shutdown)
@@ -246,6 +251,10 @@ class Bridge:
     def portal(self) -> Portal:
         """The way into the loop in which `core` lives."""
         return self._portal
+
+    def _part(self) -> None:
+        for companion in self._companions:
+            companion.part()
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:

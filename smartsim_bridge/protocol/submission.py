@@ -2,7 +2,7 @@
 
 Ended half-way, such a command leaves a user who cannot know whether his job was taken.
 Those that hold an allocation or a step for as long as they live (salloc, srun) are not
-among them: they end with whoever wanted them.  Pure.
+among them: they end with whoever wanted them, unless he lets go of them.  Pure.
 """
 
 from __future__ import annotations

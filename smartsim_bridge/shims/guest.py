@@ -14,16 +14,18 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from ..client.bridge import AsyncBridge
 from ..client.command import AsyncCommand
+from ..client.listing_text import ID_DIGITS
 from ..client.session import pauses
 from ..client.streams import InputWriter, OutputReader
-from ..errors import CommandLost, CommandServerError, LoginFailed, NoServer
-from ..protocol.polls import is_poll
+from ..errors import CommandGone, CommandLost, CommandServerError, LoginFailed, NoServer
+from ..protocol.polls import POLLS, is_poll
+from ..protocol.submission import submits
 from . import wire
 from .errand import Errand
 
@@ -65,7 +67,11 @@ class Guest:
         self._writer = writer
         self._command: AsyncCommand | None = None
         self._early: list[int] = []  # signals that came before it ran
+        self._name = ""  # of the command, once the shim has told it
+        self._working: asyncio.Future[None] | None = None
+        self._running: asyncio.Future[Sequence[str]] | None = None  # with the head's own argv
         self._has_told = False  # the shim has got output, so nothing is asked again
+        self._has_fed = False  # the shim has sent input
         self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     async def serve(self) -> None:
@@ -78,7 +84,9 @@ class Guest:
             hello = await asyncio.wait_for(_hello(frames), HELLO_SECONDS)
         except (asyncio.TimeoutError, ValueError):
             return  # no shim of ours
-        work = asyncio.ensure_future(self._work(hello))
+        self._name = hello.command
+        self._running = asyncio.get_running_loop().create_future()
+        work = self._working = asyncio.ensure_future(self._work(hello))
         listening = asyncio.ensure_future(self._listen(frames))
         try:
             await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,6 +97,45 @@ class Guest:
             raise
         finally:
             await _end(work, listening)
+
+    async def part(self) -> None:
+        """The bridge is about to be closed: what this shim has running goes on without it.
+
+        Not what only asks, nor what was given but half of its input; and nothing where the
+        shim was killed, for then it must end.
+        """
+        if self._working is None or self._running is None:
+            return
+        either: set[asyncio.Future[Any]] = {self._working, self._running}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        command = self._command
+        if command is None or self._working.done() or not self._may_go_on(command):
+            return
+        if self._has_hung_up():
+            self._give_up(0)
+            return
+        await command.detach()
+        if not isinstance(command.fault, CommandGone):
+            return  # it has just ended, or its link has: the shim is told that
+        if self._has_hung_up():
+            again = await self._host.bridge.attach(command.id)
+            again.abandon(signal.SIGTERM, LAST_WORDS_SECONDS)
+            return
+        follow = f"`smartsim-bridge attach {command.id[:ID_DIGITS]}`"
+        what = f"{self._name}: the bridge was closed, and the command goes on"
+        self._fault(wire.BRIDGE_FAULT, f"{what} on {self._host.bridge.host}: {follow}")
+
+    def _may_go_on(self, command: AsyncCommand) -> bool:
+        """Whether it is to, and has all the input that it will ever have."""
+        assert self._running is not None
+        argv = self._running.result()
+        if argv[0].rpartition("/")[2] in POLLS or submits(argv):
+            return False  # who submits does go on, by another rule
+        if command.stdin is None or command.stdin.is_closed:
+            return True
+        if not self._has_fed:
+            command.stdin.close()  # as one reads it whose terminal is gone
+        return not self._has_fed
 
     # --- from the shim
 
@@ -103,8 +150,10 @@ class Guest:
         """Returns when the shim is gone, with 0, or is to end by a signal, with that."""
         with suppress(ValueError):  # who breaks the protocol is as good as gone
             async for kind, payload in frames:
-                if kind == wire.INPUT and not await self._take(payload):
-                    break
+                if kind == wire.INPUT:
+                    self._has_fed = self._has_fed or bool(payload)
+                    if not await self._take(payload):
+                        break
                 if kind == wire.SIGNAL:
                     number = int(payload)
                     if number in _FATAL and not self._can_tell:
@@ -135,6 +184,8 @@ class Guest:
 
     def _has_hung_up(self) -> bool:
         """Unlike the end of what it sends, this shows while there is something unread."""
+        if self._writer.is_closing():
+            return True
         look = select.poll()
         look.register(self._writer.get_extra_info("socket").fileno(), 0)
         return bool(look.poll(0))
@@ -176,6 +227,8 @@ class Guest:
         except OSError as refused:
             what = f"{name}: {refused.strerror or refused} on {self._host.bridge.host}"
             self._fault(wire.NOT_EXECUTABLE, what)
+        except CommandGone:
+            pass  # whoever let go of it tells
         except (CommandServerError, ValueError) as fault:
             self._fault(wire.BRIDGE_FAULT, f"{name}: {fault}")
 
@@ -205,6 +258,8 @@ class Guest:
     async def _once(self, errand: Errand) -> int:
         command = await self._start(errand)
         self._command = command
+        if self._running is not None and not self._running.done():
+            self._running.set_result(errand.argv)
         for number in self._early:
             await command.send_signal(number)
         held = _Held(HELD_LIMIT if is_poll(errand.argv) else 0)

@@ -87,6 +87,14 @@ class Shims:
         self._notices.append(f"no stand-ins for the head's commands on PATH: {fault}")
         log.warning("%s", self._notices[-1])
 
+    def part(self) -> None:
+        """Takes the folder off PATH; what shims have running goes on without them."""
+        if self._entry is not None:
+            self._entry.leave()
+        if self._reception is not None:
+            with suppress(RuntimeError):
+                self._bridge.portal.call(self._reception.part())
+
     def close(self) -> None:
         """Takes the folder off PATH, and tells the shims that still wait."""
         if self._entry is not None:

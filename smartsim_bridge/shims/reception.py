@@ -29,6 +29,9 @@ __all__ = ["Reception"]
 
 COMPARE_SECONDS = 60.0  # for the head to read a job script, on a file system that may be slow
 FAREWELL_SECONDS = 2.0  # for shims to be told that nobody answers any more
+PARTING_SECONDS = 5.0  # for the head to be told which commands go on without their shims
+# For a signal that was sent to a shim just before: SIGKILL ends its command, Ctrl-C reaches it.
+LAST_SIGNAL_SECONDS = 0.2
 
 _open: weakref.WeakSet[Reception] = weakref.WeakSet()
 
@@ -63,6 +66,7 @@ class Reception:
         self.on_failed_poll = on_failed_poll
         self._door: Door | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._guests: set[Guest] = set()
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
 
     async def open(self) -> None:
@@ -75,6 +79,23 @@ class Reception:
             raise
         self._door = door
         _open.add(self)
+
+    async def part(self) -> None:
+        """Lets nobody in any more, and leaves what shims have running to itself.
+
+        As on a head, where a script may end and leave an `srun` behind.  Of a bridge that
+        stays open until this returns.
+        """
+        if self._door is not None:
+            self._door.close()
+        if not self._guests or not self.bridge.is_linked:
+            return
+        await asyncio.sleep(LAST_SIGNAL_SECONDS)
+        parting = [asyncio.ensure_future(guest.part()) for guest in self._guests]
+        with contextlib.suppress(asyncio.TimeoutError):
+            everyone = asyncio.gather(*parting, return_exceptions=True)
+            await asyncio.wait_for(everyone, PARTING_SECONDS)
+        await self.bridge.status()  # an answer: the head has heard what was said before
 
     async def close(self) -> None:
         """Lets nobody in any more, tells those that wait, and leaves nothing behind."""
@@ -125,7 +146,12 @@ class Reception:
         self._writers.add(writer)
         try:
             if peer_uid(writer.get_extra_info("socket")) in (None, os.getuid()):
-                await Guest(self, reader, writer).serve()
+                guest = Guest(self, reader, writer)
+                self._guests.add(guest)
+                try:
+                    await guest.serve()
+                finally:
+                    self._guests.discard(guest)
         except asyncio.CancelledError:
             pass  # we are closing
         finally:

@@ -56,6 +56,31 @@ def test_an_unchanged_script_submits_from_a_host_without_slurm(cluster: Cluster)
     wait_for_job(cluster, job)
 
 
+LEAVING = """
+import subprocess
+step = "sleep 13; hostname > step.part; mv step.part step.out"
+words = ["srun", "-N1", "-J", "left", "-o", "/dev/null", "sh", "-c", step]
+shim = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+while not subprocess.run(["squeue", "-h", "-n", "left", "-t", "R"], capture_output=True).stdout:
+    pass
+"""
+
+
+def test_an_srun_that_a_script_leaves_behind_completes(cluster: Cluster) -> None:
+    cluster.without_slurm("compute1")
+    compute1 = cluster.host("compute1")
+    write(compute1, "script.py", LEAVING)
+    done = cluster.near("compute1", "alice").cli(
+        *("shell", "--addr", "login1", "--autostart", "--", sys.executable, "script.py")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "srun: the bridge was closed, and the command goes on on login1" in done.stderr
+    wait_until(compute1.path("/home/alice/step.out").exists, SECONDS)
+    words = ("sacct", "-n", "-X", "-P", "--name=left", "--format=state")
+    login1 = cluster.host("login1")
+    wait_until(lambda: login1.run(*words, user="alice").stdout.split()[-1:] == ["COMPLETED"])
+
+
 @pytest.mark.parametrize("name", ["compute1", "laptop"])
 def test_installed_shims_need_nothing_but_the_path(name: str, cluster: Cluster) -> None:
     cluster.without_slurm("compute1")

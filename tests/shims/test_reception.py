@@ -15,14 +15,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartsim_bridge import Bridge
+from smartsim_bridge.client.command import AsyncCommand
 from smartsim_bridge.client.listing import CommandInfo
 from smartsim_bridge.shims import guest, wire
 from tests.shims.conftest import Session
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, MakeLocalServer
 from tests.support.users import User
 from tests.support.waiting import wait_until
 
@@ -35,10 +37,17 @@ def run(*words: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(words, check=False, **settled)  # type: ignore[call-overload,no-any-return]
 
 
-def start(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+class Shim(subprocess.Popen[bytes]):
+    """One that a test which fails does not wait for."""
+
+    def __exit__(self, kind: type[BaseException] | None, *about: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *about)
+
+
+def start(*words: str) -> Shim:
+    return Shim(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def is_alive(pid: int) -> bool:
@@ -232,7 +241,7 @@ def test_close_takes_everything_away_and_tells_who_waits(session: Session) -> No
     before = os.environ["PATH"]
     bridge = session()
     path = socket_path()
-    with start("srun", "sh", "-c", "echo up; sleep 60") as shim:
+    with start("srun", "sh", "-c", "echo up; sleep 2") as shim:
         assert shim.stdout is not None
         assert shim.stderr is not None
         assert shim.stdout.readline() == b"up\n"
@@ -242,6 +251,128 @@ def test_close_takes_everything_away_and_tells_who_waits(session: Session) -> No
     assert os.environ["PATH"] == before
     assert wire.SOCKET_VARIABLE not in os.environ
     assert not Path(path).parent.exists()
+
+
+def test_what_a_shim_has_running_outlives_close(session: Session, tmp_path: Path) -> None:
+    bridge, go, done = session(), tmp_path / "go", tmp_path / "done"
+    script = f"echo up; until [ -e {go} ]; do sleep 0.02; done; cat; echo end; touch {done}"
+    with start("srun", "sh", "-c", script) as shim:  # its stdin is open, and nothing comes
+        assert shim.stdout is not None
+        assert shim.stderr is not None
+        assert shim.stdout.readline() == b"up\n"
+        (name,) = (one.id for one in _running(bridge, "srun", script))
+        bridge.close()
+        assert shim.wait(SECONDS) == wire.BRIDGE_FAULT
+        said = shim.stderr.read().decode()
+    assert f"srun: the bridge was closed, and the command goes on on {socket.gethostname()}" in said
+    assert f"smartsim-bridge attach {name[:12]}" in said
+    again = session(shims=False)
+    assert [(one.id, one.keep) for one in _running(again, "srun", script)] == [(name, True)]
+    go.touch()
+    followed = again.attach(name)
+    assert followed.communicate() == ("up\nend\n", "")
+    assert followed.returncode == 0
+    assert done.exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_a_shim_that_is_killed_as_the_bridge_is_closed_ends_its_command(
+    session: Session, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "LAST_WORDS_SECONDS", 0.2)
+    bridge, detach = session(), AsyncCommand.detach
+    with start("srun", "sh", "-c", "echo $$; exec sleep 60") as shim:
+        assert shim.stdout is not None
+        pid = int(shim.stdout.readline())
+
+        async def kill_and_detach(command: AsyncCommand) -> str:
+            shim.kill()
+            shim.wait(SECONDS)
+            return await detach(command)
+
+        if moment == "before":
+            shim.kill()  # and nobody waits for it to be gone
+        else:
+            monkeypatch.setattr(AsyncCommand, "detach", kill_and_detach)
+        bridge.close()
+        wait_until(lambda: not is_alive(pid))
+
+
+def test_one_with_half_of_its_input_and_one_that_only_asks_do_not_go_on(
+    session: Session, scheduler: Path
+) -> None:
+    bridge, hold = session(), scheduler / "hold"
+    hold.touch()
+    try:
+        with start("srun", "cat") as half, start("squeue") as asking:
+            assert half.stdin is not None
+            assert half.stdout is not None
+            half.stdin.write(b"half\n")
+            half.stdin.flush()
+            assert half.stdout.readline() == b"half\n"
+            wait_until(lambda: bool(_running(bridge, "squeue")))
+            bridge.close()
+            assert (half.wait(SECONDS), asking.wait(SECONDS)) == (255, 255)
+            again = session(shims=False)
+            left = [*_running(again, "srun", "cat"), *_running(again, "squeue")]
+            assert [one.keep for one in left] == [False, False]
+            for one in left:
+                again.attach(one.id).terminate()
+    finally:
+        hold.unlink()
+
+
+def test_shutdown_ends_what_shims_have_running(
+    make_local_server: MakeLocalServer, scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+    head = make_local_server()
+    bridge = head.init(transport="local")
+    with start("srun", "sh", "-c", "echo $$; exec sleep 60") as shim:
+        assert shim.stdout is not None
+        pid = int(shim.stdout.readline())
+        bridge.shutdown()
+        assert shim.wait(SECONDS) == -signal.SIGTERM
+    wait_until(lambda: not is_alive(pid))
+
+
+ENDING = """
+import os, subprocess, sys
+from smartsim_bridge import init_command_server
+bridge = init_command_server(transport="local", timeout=20)
+shim = subprocess.Popen(["srun", "sh", "-c", sys.argv[1]], stdout=subprocess.PIPE)
+print(shim.stdout.readline().decode(), end="", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("way", ["end", "interrupt"])
+def test_at_the_end_of_the_program_it_goes_on_and_has_had_the_interrupt(
+    session: Session, tmp_path: Path, way: str
+) -> None:
+    done = tmp_path / "done"
+    note = f"echo $? > {done}.part; mv {done}.part {done}"
+    rest = "for i in 1 2 3 4 5; do" if way == "end" else "while :; do"
+    script = f"trap '{note}; exit' INT; echo up; {rest} sleep 0.2; done; {note}"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", ENDING, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # whose processes Ctrl-C is for
+    )
+    with holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"up\n"
+        if way == "end":
+            holder.stdin.close()
+        else:
+            os.killpg(holder.pid, signal.SIGINT)
+        holder.wait(SECONDS)
+        assert not done.exists() or way == "interrupt"
+        wait_until(done.exists)
+        assert done.read_text() == ("0\n" if way == "end" else "130\n")
 
 
 def test_a_submission_outlives_close(
@@ -259,9 +390,10 @@ def test_a_submission_outlives_close(
         again.attach(_running(again, "sbatch")[0].id).terminate()
 
 
-def _running(bridge: Bridge, program: str) -> list[CommandInfo]:
-    commands = bridge.commands()
-    return [one for one in commands if one.argv[0].endswith(program) and one.state == "running"]
+def _running(bridge: Bridge, program: str, *last: str) -> list[CommandInfo]:
+    commands = (one for one in bridge.commands() if one.argv[0].endswith(program))
+    running = (one for one in commands if one.state == "running")
+    return [one for one in running if one.argv[len(one.argv) - len(last) :] == last]
 
 
 HOLDER = """
