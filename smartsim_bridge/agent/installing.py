@@ -43,7 +43,7 @@ def install(
             "The head has no scheduler's command on its PATH",
             host=head,
             step="shims",
-            advice='A prelude may bring one: --prelude "module load slurm".',
+            advice="Name the head with --addr, or what brings them, --prelude 'module load slurm'.",
         )
     installation = Installation(folder, dict(wishes), idle)
     with contextlib.suppress(AgentFailed):  # there were none before

@@ -84,7 +84,7 @@ class Shims:
     def failed(self, fault: Exception) -> None:
         """There are none."""
         self._survey = Survey()
-        self._notices.append(f"no stand-ins for the head's commands on PATH: {fault}")
+        self._notices.append(f"no shims of the head's commands on PATH: {fault}")
         log.warning("%s", self._notices[-1])
 
     def part(self) -> None:
