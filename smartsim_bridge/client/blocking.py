@@ -198,6 +198,11 @@ class Bridge:
         """Whether it is open and has a link now; one that was lost is sought."""
         return not self._closed and self._bridge.is_linked
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, or belongs to the parent process: another one is needed."""
+        return self._closed or not self._portal.is_ours
+
     @_as_told_by(AsyncBridge.reconnect)
     def reconnect(self) -> None:
         desk = Desk()

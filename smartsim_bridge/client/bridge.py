@@ -414,6 +414,11 @@ class AsyncBridge:
         return self._session.is_linked
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed: another one is needed."""
+        return self._session.is_closed
+
+    @property
     def described(self) -> str:
         """Its state in a few words, for `repr`."""
         session = self._session

@@ -101,7 +101,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._pauses = pauses()
         self._since = self._lost_at = self._loop.time()
-        self._is_closed = False
+        self.is_closed = False
         self._climbing: asyncio.Task[Any] | None = None
         self._linked: asyncio.Future[None] = self._loop.create_future()
         self._linked.set_result(None)
@@ -137,7 +137,7 @@ class Session:
     def forget(self, command: str, *, is_over: bool = False) -> None:
         """Nothing more is expected about `command`; `is_over`: it has no more to say at all."""
         self._commands.pop(command, None)
-        if not is_over or self._is_closed:
+        if not is_over or self.is_closed:
             return
         if command in self._spared:
             self._spared.discard(command)  # who attaches again spares it again
@@ -207,7 +207,7 @@ class Session:
 
         Raises the fault where that is of no use without the user.
         """
-        if self._is_closed:
+        if self.is_closed:
             raise BridgeClosed("This bridge was closed")
         if self.fault is None:
             return
@@ -217,7 +217,7 @@ class Session:
 
     async def reconnect(self, climb: Callable[[Ascent], Awaitable[Ascent]]) -> None:
         """Climbs now, in the user's presence; raises what stands in the way."""
-        if self._is_closed:
+        if self.is_closed:
             raise BridgeClosed("This bridge was closed")
         if self.is_linked:
             return
@@ -238,10 +238,10 @@ class Session:
 
     async def close(self) -> None:
         """Says goodbye; whatever still waits is told that the bridge was closed."""
-        if self._is_closed:
+        if self.is_closed:
             return
         self.beat()
-        self._is_closed = True
+        self.is_closed = True
         self._stop_seeking()
         if self.fault is None:
             self._give_up(LinkLost("The bridge was closed", host=self.talk.welcome.host))
@@ -268,7 +268,7 @@ class Session:
 
     def talk_over(self, fault: LinkLost) -> None:
         """The link is lost: seeks another, unless the end was meant."""
-        if self._is_closed or self.fault is not None or self.is_linked:
+        if self.is_closed or self.fault is not None or self.is_linked:
             return  # also where a former talk ends late
         is_meant = bool(self.talk.stopping) and not self.talk.has_successor
         if is_meant or self._patience <= 0 or isinstance(fault, PeerMisbehaved):

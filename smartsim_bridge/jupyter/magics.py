@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import smartsim_bridge
 
@@ -37,11 +37,13 @@ _SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
 class BridgeMagics:
     """The magics of one IPython shell, and the bridge that they made."""
 
+    # Of the class, for %reload_ext makes another of these: the user must not be asked again.
+    _made: ClassVar[tuple[dict[str, Any], Bridge] | None] = None
+
     def __init__(self, ipython: Any) -> None:
         self._ipython = ipython
         self._connecting = bridge_parser(smartsim_bridge.init_command_server)
         self._running = head_parser()
-        self._made: tuple[dict[str, Any], Bridge] | None = None
 
     def register(self) -> None:
         """Makes them known to the shell, which then finds them by name."""
@@ -101,7 +103,7 @@ class BridgeMagics:
             self._running.error(f"what to run stands below %%head, not behind it: {command}")
         with _Plainly():
             bridge = _current()
-            if not bridge.is_linked:
+            if not (bridge.is_linked or bridge.is_closed):
                 _print_to_stderr("%head: there is no link; looking for another ...\n")
             if cell is None:
                 started = _start(bridge, command, options)
@@ -128,7 +130,7 @@ class BridgeMagics:
                 _show_as(error, error.what)
             raise
         progress.succeed()
-        self._made = (keywords, made)
+        type(self)._made = (keywords, made)
         if former is not None:
             former.close()
         return made
@@ -148,7 +150,7 @@ class BridgeMagics:
         else:
             bridge.close()
         if self._made is not None and self._made[1] is bridge:
-            self._made = None
+            type(self)._made = None
         sys.stdout.write(f"{'server stopped' if is_stopping else 'closed'}: {told}\n")
 
     def _complete(self, ipython: Any, event: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,7 +197,9 @@ def test_an_unknown_value_is_an_error_in_the_cell(notebook: Notebook) -> None:
 def test_without_a_bridge_the_way_to_one_is_told(notebook: Notebook) -> None:
     assert notebook.execute("%bridge --close").stdout.startswith("closed: <Bridge connected by ")
     for code in ("%head ls", "%bridge"):
-        assert "%bridge TARGET" in notebook.execute(code).error
+        cell = notebook.execute(code)
+        assert "%bridge TARGET" in cell.error
+        assert not cell.stderr  # nobody looks for another link
 
 
 def test_tab_offers_hosts_and_options(kernel: Notebook, near_side: dict[str, str]) -> None:
@@ -213,6 +216,47 @@ def test_the_magics_go_when_the_extension_goes(notebook: Notebook) -> None:
     assert "UsageError" in notebook.execute("%head ls").stderr
     notebook.execute("%load_ext smartsim_bridge")
     assert notebook.execute("%head echo back").stdout == "back\n"
+
+
+def test_the_bridge_stays_when_the_extension_is_loaded_anew(notebook: Notebook) -> None:
+    """Else the same cell would ask for a code again, and leave the former open."""
+    notebook.execute("%load_ext smartsim_bridge\n%reload_ext smartsim_bridge")
+    same = "bridge is get_ipython().run_line_magic('bridge', '--transport local')"
+    assert notebook.run(same) == "True"
+
+
+def test_hostile_names_are_text_in_every_drawing(notebook: Notebook) -> None:
+    word = "<script>alert(1)</script>"
+    notebook.execute(f"wait = bridge.popen(['sleep', '60', {word!r}], cwd='/')")
+    listed = notebook.execute("bridge.commands()").result["text/html"]
+    assert "&lt;script&gt;" in listed
+    failed = notebook.execute(f"%bridge '{word}'")
+    drawn = [one.get("text/html", "") for one in failed.drawings] + [listed]
+    assert not [one for one in drawn if "<script" in one]
+    notebook.execute("wait.kill(); wait.wait()")
+
+
+def test_a_connect_that_hangs_is_interrupted_and_leaves_the_former_bridge(
+    notebook: Notebook,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and says nothing
+        port = silent.getsockname()[1]
+
+        def press(cell: Cell) -> None:
+            if len(cell.drawings) == 1:  # it has begun
+                notebook.interrupt()
+
+        options = f"--transport tunnel --ssh-port {port} --timeout 60"
+        cell = notebook.execute(f"%bridge me@127.0.0.1 {options}", meanwhile=press)
+    assert cell.error.startswith("KeyboardInterrupt")
+    assert notebook.execute("%head echo still").stdout == "still\n"
+
+
+def test_the_kernels_own_loop_goes_on(notebook: Notebook) -> None:
+    notebook.execute("import asyncio")
+    notebook.execute("task = asyncio.ensure_future(asyncio.sleep(0.05, 'done'))")
+    assert notebook.execute("%head echo between").stdout == "between\n"
+    assert notebook.run("await task") == "'done'"
 
 
 def test_stop_ends_the_server(kernel: Notebook, tmp_path: Path) -> None:

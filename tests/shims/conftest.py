@@ -13,7 +13,7 @@ import pytest
 
 from smartsim_bridge import Bridge
 from tests.support.heads import move_in
-from tests.support.local_server import LocalServer, MakeLocalServer
+from tests.support.local_server import LocalServer
 from tests.support.scheduler import make_scheduler
 
 from .installed import SQUEUE, Installed
@@ -75,20 +75,34 @@ def session(
     assert os.environ["PATH"] == path
 
 
-@pytest.fixture
-def queueing_head(
-    make_local_server: MakeLocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> LocalServer:
+@pytest.fixture(scope="module")
+def small_head() -> Iterator[LocalServer]:
     """A head on this host, whose only command is a squeue of ours."""
-    commands = tmp_path / "head"
+    directory = Path(tempfile.mkdtemp(prefix="ssb-shims-"))
+    commands = directory / "bin"
     commands.mkdir()
     squeue = commands / "squeue"
     squeue.write_text(SQUEUE, "utf-8")
     squeue.chmod(0o755)
     (commands / "sleep").symlink_to("/bin/sleep")  # what our squeue needs
-    with monkeypatch.context() as there:
-        there.setenv("PATH", str(commands))
-        return make_local_server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(commands))
+        server = LocalServer(directory / "state")
+        server.__enter__()
+    try:
+        yield server
+    finally:
+        server.__exit__(None, None, None)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def queueing_head(
+    small_head: LocalServer, near_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> LocalServer:
+    """It, and a home from where it is found."""
+    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(small_head.state_dir))
+    return small_head
 
 
 @pytest.fixture
