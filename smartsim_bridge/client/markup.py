@@ -14,11 +14,8 @@ from typing import Union
 
 __all__ = [
     "BAD",
-    "FAILED",
     "GOOD",
-    "HELD",
     "NEUTRAL",
-    "NOT_TRIED",
     "Cell",
     "Long",
     "Mark",
@@ -52,11 +49,6 @@ class Mark:
     symbol: str
     colour: str
     words: str = ""
-
-
-HELD = Mark("✓", GOOD, "held")
-FAILED = Mark("✗", BAD, "failed")
-NOT_TRIED = Mark("–", NEUTRAL, "not tried")  # noqa: RUF001 - a dash is what is meant
 
 
 @dataclass(frozen=True)

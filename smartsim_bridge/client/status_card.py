@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["stage_table", "status_card"]
 
+_HELD = Mark("✓", markup.GOOD, "held")
+_FAILED = Mark("✗", markup.BAD, "failed")
+_NOT_TRIED = Mark("–", markup.NEUTRAL, "not tried")  # noqa: RUF001 - a dash is what is meant
+
 
 def status_card(status: BridgeStatus) -> str:
     """How it is connected, to what, and why not otherwise; the steps behind a line."""
@@ -67,8 +71,8 @@ def _rung_table(rungs: Iterable[Rung]) -> str:
 
 def _verdict(rung: Rung) -> Mark:
     if not rung.tried:
-        return markup.NOT_TRIED
-    return markup.HELD if rung.held else markup.FAILED
+        return _NOT_TRIED
+    return _HELD if rung.held else _FAILED
 
 
 def _step(stage: Stage) -> Mark:

@@ -73,7 +73,7 @@ def test_every_heading_says_what_it_heads() -> None:
 
 
 def test_a_symbol_is_for_the_eye_and_its_word_for_all() -> None:
-    page = Page(markup.heading(markup.FAILED))
+    page = Page(markup.heading(markup.Mark("✗", markup.BAD, "failed")))
     assert page.unseen == 1
     assert "failed" in "".join(page.text)
 
