@@ -73,6 +73,7 @@ class Guest:
         self._has_told = False  # the shim has got output, so nothing is asked again
         self._has_fed = False  # the shim has sent input
         self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._draining = asyncio.Lock()  # two may not wait at once before Python 3.10
 
     async def serve(self) -> None:
         """Returns when the shim knows how its command ended, or is gone.
@@ -90,7 +91,9 @@ class Guest:
         listening = asyncio.ensure_future(self._listen(frames))
         try:
             await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if work.done():
+                work.result()  # what it did not expect is for the log
+            else:
                 self._give_up(listening.result())
         except asyncio.CancelledError:
             self._fault(wire.BRIDGE_FAULT, "The bridge was closed")
@@ -212,7 +215,8 @@ class Guest:
             self._has_told = True
             self._say(wire.frame(kind, data))
         try:
-            await self._writer.drain()
+            async with self._draining:
+                await self._writer.drain()
         except ConnectionError:
             await asyncio.get_running_loop().create_future()  # who listens finds out
 

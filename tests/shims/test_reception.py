@@ -72,6 +72,13 @@ def test_a_command_of_the_head_runs_there(session: Session) -> None:
     assert {"squeue", "sbatch", "srun", "sacct"} <= set(bridge.status().shims)
 
 
+def test_both_outputs_may_be_more_than_the_shim_takes_at_once(session: Session) -> None:
+    session()
+    size = 4 * 1024 * 1024
+    done = run("srun", "sh", "-c", f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait")
+    assert (done.returncode, len(done.stdout), len(done.stderr)) == (0, size, size)
+
+
 def test_bytes_pass_both_ways_and_the_exit_status(session: Session) -> None:
     session()
     data = bytes(range(256)) * 8192
