@@ -237,7 +237,7 @@ class Guest:
             self._fault(wire.BRIDGE_FAULT, f"{name}: {fault}")
 
     async def _outcome(self, hello: wire.Hello) -> int:
-        """Its exit status.  A poll whose answer was lost is asked again, and nothing else."""
+        """Its exit status.  A poll whose answer was lost is asked again, as is what never ran."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         for pause in pauses():
@@ -250,14 +250,21 @@ class Guest:
             except CommandServerError as fault:
                 if self._has_told or loop.time() - began >= self._patience_with(fault, may_repeat):
                     raise
+            except OSError as refused:
+                if refused.errno not in _NOT_NOW or loop.time() - began >= self._restart_seconds:
+                    raise
         raise AssertionError  # pauses have no end
 
     def _patience_with(self, fault: CommandServerError, may_repeat: bool) -> float:
         """For how many seconds it may be asked again."""
         if isinstance(fault, NoServer):  # then it was not even sent
-            return min(self._host.patience, RESTART_SECONDS)
+            return self._restart_seconds
         is_lost = isinstance(fault, (CommandLost, LoginFailed))
         return self._host.patience if is_lost and may_repeat else 0.0
+
+    @property
+    def _restart_seconds(self) -> float:
+        return min(self._host.patience, RESTART_SECONDS)
 
     async def _once(self, errand: Errand) -> int:
         command = await self._start(errand)
@@ -321,6 +328,9 @@ class Guest:
             pass  # it reads no more; the shim need not know
 
 
+# What keeps a command from being started at this moment: the server is stopping, its queue is
+# full, or the head has no process, memory or descriptor to spare.
+_NOT_NOW = (errno.ESHUTDOWN, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 

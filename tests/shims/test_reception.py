@@ -5,6 +5,7 @@ The head is a server on this host, whose scheduler nobody but its commands finds
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from smartsim_bridge import Bridge
+from smartsim_bridge import AsyncBridge, Bridge
 from smartsim_bridge.client.command import AsyncCommand
 from smartsim_bridge.client.listing import CommandInfo
 from smartsim_bridge.shims import guest, wire
@@ -548,6 +549,24 @@ def _call_as(user: User, path: Path) -> str:
 
 
 # --- a server that goes
+
+
+@pytest.mark.parametrize("name", ["squeue", "sbatch"])
+def test_what_could_not_be_started_at_the_moment_is_started_later(
+    session: Session, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    session()
+    refusals = [errno.EAGAIN, errno.ESHUTDOWN]
+    popen = AsyncBridge.popen
+
+    async def reluctant(self: AsyncBridge, args: list[str], **keywords: Any) -> AsyncCommand:
+        if refusals:
+            raise OSError(refusals.pop(), "not now", args[0])
+        return await popen(self, args, **keywords)
+
+    monkeypatch.setattr(AsyncBridge, "popen", reluctant)
+    done = run(name, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr, refusals) == (0, b"", [])
 
 
 def test_a_poll_is_asked_again_of_the_next_server_and_nothing_else_is(
