@@ -49,7 +49,7 @@ def make_folder(parent: Path, commands: Iterable[str], python: str) -> Path:
     names = _checked(commands, python)
     with _explained(parent):
         parent = Path(os.path.abspath(parent))
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(parent)
         _see_that_it_is_ours(parent, os.stat(parent))
         # Of several names of one directory, the other may be unknown where a job runs.
         folder = parent / _digest(_contents(parent, names, python))
@@ -77,13 +77,24 @@ def fill_folder(
     names = _checked(commands, python)
     with _explained(folder):
         folder = Path(os.path.abspath(folder))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         present = os.listdir(folder)
         if present and SHIM_MARKER not in present:
             raise ShimsUnavailable(f"{folder} holds what is no shim", step="shims")
         _mend(folder, _contents(folder, names, python, agent, agent_socket))
         for name in set(shims_in(folder)) - set(names):
             (folder / name).unlink()
+
+
+def make_private(directory: Path) -> None:
+    """With what is missing above it; raises OSError.
+
+    `Path.mkdir` leaves the modes of those above to the umask, and who may write to one of
+    them can put another directory in the place of ours.
+    """
+    for one in reversed((directory, *directory.parents)):
+        if not one.is_dir():
+            one.mkdir(mode=0o700, exist_ok=True)
 
 
 def shims_in(folder: Path) -> list[str]:

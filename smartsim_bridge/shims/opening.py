@@ -25,7 +25,7 @@ from ..settings import Settings
 from ..ssh.socket_directory import socket_directory
 from ..stages import Journey
 from .families import SCHEDULER_COMMANDS
-from .folder import make_folder
+from .folder import make_folder, make_private
 from .reception import Reception
 from .search_path import Entry, enter
 from .survey import QUESTIONER, Survey, question, read_answer
@@ -145,7 +145,7 @@ def open_shims(bridge: Bridge, settings: Settings) -> None:
 def ask_head(bridge: Bridge, settings: Settings) -> Survey:
     """What the head has of what shims stand in for.  Raises CommandServerError or OSError."""
     token, parent = uuid.uuid4().hex, Path(settings.state_directory) / "shims"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(parent)
     file = parent / f".token-{token}"
     content = f"{token}\n".encode("ascii")
     file.write_bytes(content)

@@ -146,6 +146,16 @@ def test_a_file_system_that_will_not_do_is_told(tmp_path: Path, options: str, wh
     assert re.search(f"ShimsUnavailable: .*{what}", done.stderr), done.stderr
 
 
+def test_no_umask_lets_others_write_above_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = make_folder(tmp_path / "state" / "bridge" / "shims", ["squeue"], sys.executable)
+    finally:
+        os.umask(before)
+    above = [one for one in folder.parents if one.is_relative_to(tmp_path) and one != tmp_path]
+    assert [oct(one.stat().st_mode & 0o777) for one in above] == ["0o700"] * 3
+
+
 def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     """Whoever may rename the folder may put another in its place."""
     tmp_path.chmod(0o770)
