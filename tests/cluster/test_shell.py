@@ -127,13 +127,26 @@ def test_after_the_server_was_stopped_the_next_shim_has_one_started(cluster: Clu
 
 
 def test_the_agent_asks_at_the_terminal_of_the_shim_that_starts_it(cluster: Cluster) -> None:
-    laptop = cluster.host("laptop")
+    laptop, kim = cluster.host("laptop"), cluster.near("laptop", "kim")
     at_terminal(laptop, f"{PROGRAM} shims install --addr login1")
     began = time.monotonic()
     alone = laptop.run("sh", "-c", f"setsid {SHIMS}/squeue", user="kim", check=False)
     assert time.monotonic() - began < 15.0
     assert alone.returncode == 255
     assert "smartsim-bridge shims start" in alone.stderr
+    # One login for ten of them, and none again after a wrong answer, or Ctrl-C at the question.
+    before = calls(cluster)
+    ten = f"for i in 1 2 3 4 5 6 7 8 9 10; do {SHIMS}/squeue & done; wait"
+    alone = laptop.run("setsid", "-w", "sh", "-c", ten, user="kim")
+    assert alone.stderr.count("smartsim-bridge shims start") == 10
+    assert calls(cluster) == before + 1
+    wrong = at_terminal(laptop, f"{SHIMS}/squeue", types="wrong\n", status=255)
+    assert "refused" in wrong
+    assert "assword:" not in wrong
+    assert calls(cluster) == before + 2
+    at_terminal(laptop, f"exec {SHIMS}/squeue", types="\x03", status=130)
+    wait_until(lambda: "none on this host" in kim.cli("shims", "list").stdout, SECONDS)
+    assert calls(cluster) == before + 3
     assert "JOBID" in at_terminal(laptop, f"{SHIMS}/squeue")
     later = laptop.run("sh", "-c", f"setsid -w {SHIMS}/squeue", user="kim")  # asks nobody
     assert "JOBID" in later.stdout
@@ -143,8 +156,13 @@ def test_the_agent_asks_at_the_terminal_of_the_shim_that_starts_it(cluster: Clus
     assert (found.returncode, found.stdout) == (1, "")
 
 
-def at_terminal(host: Host, line: str) -> str:
-    """Runs it for kim, who types his password when he is asked; what the screen shows."""
+def calls(cluster: Cluster) -> int:
+    """How often somebody has called at the head's sshd."""
+    return cluster.host("login1").sshd_log().count("Connection from")
+
+
+def at_terminal(host: Host, line: str, *, types: str = "", status: int = 0) -> str:
+    """Runs it for kim, who types his password when he is asked; what the screen shows then."""
     with host.popen(
         *("script", "-qefc", f"sh -c '{line}'", "/dev/null"), user="kim", stdin=subprocess.PIPE
     ) as typing:
@@ -155,9 +173,9 @@ def at_terminal(host: Host, line: str) -> str:
             more = typing.stdout.read(1)
             assert more, shown
             shown += more
-        typing.stdin.write(ACCOUNTS["kim"].password + "\n")
+        typing.stdin.write(types or ACCOUNTS["kim"].password + "\n")
         typing.stdin.flush()
         rest = typing.stdout.read()
-        assert typing.wait(SECONDS) == 0, shown + rest
+        assert typing.wait(SECONDS) == status, shown + rest
     assert ACCOUNTS["kim"].password not in shown + rest
     return rest
