@@ -124,6 +124,7 @@ class _Agent:
             self._place.make_room(os.getpid()),
             keep_env=self._settings.keep_env,
             patience=self._settings.reconnect,
+            waits_for_user=False,  # it has nobody by then
             is_ours=shim_folders(),
             on_change=self._count,
         )

@@ -51,9 +51,12 @@ _NOBODY = Unattended(
 class AsyncBridge:
     """A connection to the command server on a head; make it with `AsyncBridge.connect`."""
 
-    def __init__(self, session: Session, settings: Settings) -> None:
+    def __init__(
+        self, session: Session, settings: Settings, *, waits_for_user: bool = False
+    ) -> None:
         self._session = session
         self._settings = settings
+        self._waits_for_user = waits_for_user
 
     @classmethod
     async def connect(
@@ -177,6 +180,8 @@ class AsyncBridge:
         Each stream is PIPE or DEVNULL of subprocess, stderr also STDOUT.  `keep` and `grace`
         and what is raised: as for `run`.
         """
+        if self._waits_for_user:
+            await self._session.when_sought()
         wanted = self._request(
             args,
             shell=shell,
@@ -189,6 +194,7 @@ class AsyncBridge:
             grace=grace,
         )
         command = AsyncCommand(self._session, wanted, args)
+        command.waits_for_user = self._waits_for_user
         command.request_start()
         try:
             await command.wait_started()
@@ -399,9 +405,16 @@ class AsyncBridge:
     ) -> None:
         await self.close()
 
-    def on_behalf_of(self, environment: Mapping[str, str]) -> AsyncBridge:
-        """The same bridge for a caller with another environment, of which `keep_env` tells."""
-        return AsyncBridge(self._session, replace(self._settings, environment=environment))
+    def on_behalf_of(
+        self, environment: Mapping[str, str], *, waits_for_user: bool = False
+    ) -> AsyncBridge:
+        """The same bridge for a caller with another environment, of which `keep_env` tells.
+
+        With `waits_for_user` its commands wait, as long as a lost link is sought, also where
+        only `reconnect` can bring one.
+        """
+        settings = replace(self._settings, environment=environment)
+        return AsyncBridge(self._session, settings, waits_for_user=waits_for_user)
 
     @property
     def host(self) -> str:

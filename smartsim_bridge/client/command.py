@@ -75,6 +75,7 @@ class AsyncCommand:
         self.returncode: int | None = None
         self.timed_out = False
         self.age = 0.0  # seconds by which the run was older that answered a poll
+        self.waits_for_user = False  # where a lost link comes back by his answer only
         self.ahead = 0  # commands that had to run first, when the server said so
         self.stdin: InputWriter | None = None
         self.stdout: OutputReader | None = None

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from ..errors import (
+    AuthenticationRequired,
     BootstrapFailed,
     BridgeClosed,
     CommandServerError,
@@ -62,8 +64,13 @@ _FINAL = (
 _MENDED_ELSEWHERE = (MasterRequired, NoServer)
 
 
+log = logging.getLogger("smartsim_bridge")
+
+
 class Listener(Protocol):
     """A command, as the session sees it."""
+
+    waits_for_user: bool  # also for a login that needs him
 
     def handle(self, message: AboutCommand) -> None:
         """Something arrived that is about it; raises PeerMisbehaved."""
@@ -106,6 +113,9 @@ class Session:
         self._linked: asyncio.Future[None] = self._loop.create_future()
         self._linked.set_result(None)
         self._given_up = asyncio.Event()  # set as long as there is a fault
+        # While only the user can bring a link, and some wait for him.
+        self._waiting_for_user: asyncio.TimerHandle | None = None
+        self._user_news = asyncio.Event()
         ascent.talk.attend(self)
 
     @property
@@ -179,6 +189,11 @@ class Session:
             await self._given_up.wait()
         return self.fault
 
+    async def when_sought(self) -> None:
+        """Returns at once, or where only the user can bring a link, when he or nobody will."""
+        while self._waiting_for_user is not None and self.fault is not None:
+            await self._user_news.wait()
+
     async def inquire(self, timeout: float) -> Report:
         """The server about itself; raises LinkLost."""
         return await (await self.linked()).inquire(timeout)
@@ -243,7 +258,8 @@ class Session:
         self.beat()
         self.is_closed = True
         self._stop_seeking()
-        if self.fault is None:
+        self._stop_waiting_for_user()
+        if self.fault is None or self._commands:
             self._give_up(LinkLost("The bridge was closed", host=self.talk.welcome.host))
         await self.ascent.close()
 
@@ -295,6 +311,7 @@ class Session:
         """From now on who waits has something to wait for."""
         self.fault = None
         self._given_up.clear()
+        self._user_news.set()
         if self._linked.done():
             self._linked = self._loop.create_future()
 
@@ -354,6 +371,7 @@ class Session:
     def _arrive(self, ascent: Ascent) -> None:
         self.ascent, self.fault = ascent, None
         self._given_up.clear()
+        self._stop_waiting_for_user()
         self.reconnects += 1
         self._since = self._loop.time()
         if not self._linked.done():
@@ -371,9 +389,34 @@ class Session:
         self._given_up.set()
         if not self._linked.done():
             self._linked.set_result(None)
-        listeners, self._commands = list(self._commands.values()), {}
+        if isinstance(fault, AuthenticationRequired):
+            self._wait_for_user(fault)
+        self._user_news.clear()
+        staying = {}
+        if self._waiting_for_user is not None:
+            staying = {name: one for name, one in self._commands.items() if one.waits_for_user}
+        listeners = [one for name, one in self._commands.items() if name not in staying]
+        self._commands = staying
         for listener in listeners:
             listener.lost(copy.copy(fault))  # each raises its own, with a traceback of its own
+
+    def _wait_for_user(self, fault: AuthenticationRequired) -> None:
+        """For as long as a link would be sought; an attempt of his that fails changes nothing."""
+        rest = self._lost_at + self._patience - self._loop.time()
+        if self._waiting_for_user is None and rest > 0 and not self.is_closed:
+            self._waiting_for_user = self._loop.call_later(rest, self._wait_no_more)
+            log.warning("%s", fault)
+
+    def _wait_no_more(self) -> None:
+        self._stop_waiting_for_user()
+        if self.fault is not None:
+            self._give_up(self.fault)
+
+    def _stop_waiting_for_user(self) -> None:
+        waiting, self._waiting_for_user = self._waiting_for_user, None
+        if waiting is not None:
+            waiting.cancel()
+        self._user_news.set()
 
     def _tell(self, is_linked: bool) -> None:
         for tell in list(self.on_change):  # one that is told may want no more

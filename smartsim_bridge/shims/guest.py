@@ -50,6 +50,7 @@ class Host(Protocol):
 
     bridge: AsyncBridge
     patience: float  # how long a poll is asked again
+    waits_for_user: bool  # who may bring back a link that needs his answer
     on_failed_poll: Callable[[str, bytes], object]  # told the program, and what it said
 
     async def errand(self, hello: wire.Hello) -> Errand:
@@ -292,7 +293,9 @@ class Guest:
             await _end(feeding)
 
     async def _start(self, errand: Errand) -> AsyncCommand:
-        bridge = self._host.bridge.on_behalf_of(errand.caller)
+        bridge = self._host.bridge.on_behalf_of(
+            errand.caller, waits_for_user=self._host.waits_for_user
+        )
         has_input = errand.wants_input or errand.input is not None
         stdin = subprocess.PIPE if has_input else subprocess.DEVNULL
         cwd: str | None = errand.directory or None

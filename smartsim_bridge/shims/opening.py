@@ -65,6 +65,7 @@ class Shims:
             directory,
             keep_env=settings.keep_env,
             patience=settings.reconnect,
+            waits_for_user=True,
             is_ours=shim_folders(),
             on_failed_poll=self._note_failure,
         )

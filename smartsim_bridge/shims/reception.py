@@ -51,12 +51,14 @@ class Reception:
         *,
         keep_env: tuple[str, ...],
         patience: float,
+        waits_for_user: bool,
         is_ours: Callable[[str], bool],
         on_change: Callable[[int], object] = lambda number: None,
         on_failed_poll: Callable[[str, bytes], object] = lambda program, said: None,
     ) -> None:
         self.bridge = bridge
         self.patience = patience
+        self.waits_for_user = waits_for_user
         self.path = os.path.join(directory, "s")
         self._survey = survey
         self._directory = directory

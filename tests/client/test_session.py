@@ -38,7 +38,8 @@ from tests.support.waiting import wait_until_async
 class Heard:
     """A command that only listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits_for_user: bool = False) -> None:
+        self.waits_for_user = waits_for_user
         self.messages: list[Message] = []
         self.resumed: list[bool] = []
         self.faults: list[CommandServerError] = []
@@ -508,5 +509,57 @@ def test_what_is_attached_to_again_is_not_to_be_forgotten() -> None:
         assert second.messages == []
         await session.close()
         assert isinstance(await way.fars[0].receive(), Bye)
+
+    run(main())
+
+
+# --- where only the user can bring a link
+
+
+async def _unanswered(patience: float) -> tuple[Session, Way, Heard, Heard]:
+    """A session whose login needs the user, a command that waits for him, and one that does not."""
+    session, way, hasty = await _lost(patience)
+    waiting = Heard(waits_for_user=True)
+    session.register("w", waiting)
+    way.fault = AuthenticationRequired("a code is wanted")
+    way.is_free.set()
+    await wait_until_async(lambda: hasty.faults)
+    return session, way, hasty, waiting
+
+
+def test_a_command_that_waits_for_the_user_goes_on_after_his_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        session, way, hasty, waiting = await _unanswered(60.0)
+        sought = asyncio.ensure_future(session.when_sought())
+        way.fault = LinkLost("mistyped")
+        with pytest.raises(LinkLost, match="mistyped"):
+            await session.reconnect(way.climb)
+        assert not waiting.faults
+        way.fault = None
+        await session.reconnect(way.climb)
+        await sought
+        assert (waiting.resumed, waiting.faults) == ([False], [])
+        assert (hasty.resumed, len(hasty.faults)) == ([], 1)
+        await session.close()
+        assert [type(fault) for fault in waiting.faults] == [LinkLost]
+
+    run(main())
+    assert [record.getMessage().count("a code is wanted") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("end", ["time", "close"])
+def test_nobody_waits_for_the_user_for_ever(end: str) -> None:
+    async def main() -> None:
+        session, _, _, waiting = await _unanswered(0.3 if end == "time" else 60.0)
+        sought = asyncio.ensure_future(session.when_sought())
+        if end == "close":
+            assert not waiting.faults
+            await session.close()
+        await sought
+        await wait_until_async(lambda: waiting.faults)
+        wanted = AuthenticationRequired if end == "time" else LinkLost
+        assert [type(fault) for fault in waiting.faults] == [wanted]
 
     run(main())

@@ -23,6 +23,7 @@ import pytest
 from smartsim_bridge import AsyncBridge, Bridge
 from smartsim_bridge.client.command import AsyncCommand
 from smartsim_bridge.client.listing import CommandInfo
+from smartsim_bridge.errors import AuthenticationRequired, LinkLost
 from smartsim_bridge.shims import guest, wire
 from tests.shims.conftest import Session
 from tests.support.local_server import LocalServer, MakeLocalServer
@@ -598,3 +599,40 @@ def test_a_poll_is_asked_again_of_the_next_server_and_nothing_else_is(
             for shim in (poll, step):
                 shim.kill()
                 shim.communicate()
+
+
+def test_a_shim_waits_for_a_link_that_needs_the_user(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    bridge, go = session(reconnect=60.0), tmp_path / "go"
+    core = bridge.core._session
+
+    async def ask_nobody(former: object) -> None:
+        raise AuthenticationRequired("a code is wanted")
+
+    monkeypatch.setattr(core, "_climb", ask_nobody)
+    script = f"echo up; read line; until [ -e {go} ]; do sleep 0.02; done; echo $line; exit 3"
+    with start("srun", "sh", "-c", script) as shim:
+        assert shim.stdin is not None
+        assert shim.stdout is not None
+        assert shim.stdout.readline() == b"up\n"
+        bridge.portal.post(lambda: core.talk.link.cut(LinkLost("The cable was pulled")))
+        wait_until(lambda: core.fault is not None)
+        with start("srun", "echo", "once") as late, start("squeue", "late") as asking:
+            shim.stdin.write(b"typed meanwhile\n")
+            shim.stdin.close()
+            go.touch()
+            assert [one.poll() for one in (shim, late, asking)] == [None, None, None]
+            bridge.reconnect()
+            assert [read_all(one) for one in (shim, late, asking)] == [
+                (b"typed meanwhile\n", 3),
+                (b"once\n", 0),
+                (b"JOBID late\n", 0),
+            ]
+    assert sum(one.argv[-1:] == ("once",) for one in bridge.commands()) == 1
+    assert caplog.text.count("a code is wanted") == 1
+
+
+def read_all(shim: Shim) -> tuple[bytes, int]:
+    assert shim.stdout is not None
+    return shim.stdout.read(), shim.wait(SECONDS)
