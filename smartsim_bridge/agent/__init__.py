@@ -5,6 +5,7 @@ which may ask at that shim's terminal; then it belongs to nobody, and ends when 
 idle for long enough.
 
     installation  the folder of installed shims, and what is written down beside them
+    installing    makes one, for what the head has
     place         where an agent of this host is to be found, and whether it lives
     channel       what starter and agent say to each other until the agent is ready
     starter       run by a shim, or a person: there is an agent afterwards, or an error

@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import AgentFailed, CommandServerError
 from ..protocol.environment import without_job
 from ..settings import Settings
+from ..shims.wire import BRIDGE_FAULT
 from ..ssh.ask import Ask, default_ask
 from .channel import StarterSide, not_started, parts_of
 from .installation import Installation, python_words
@@ -26,7 +27,7 @@ __all__ = ["ensure_agent", "main"]
 # Beyond the time that the connect itself has: for two interpreters to start on a busy host.
 START_SECONDS = 30.0
 LONGEST_LOG = 256 * 1024
-BRIDGE_FAULT, INTERRUPTED = 255, 130
+INTERRUPTED = 130
 
 
 def main() -> int:

@@ -9,8 +9,9 @@ attempts    what was tried on one climb; ways: to one server, over an SSH connec
 portal      the one thread with an event loop
 desk        what a waiting thread does for others; steps: blocking work for the loop
 blocking    Bridge and Command: the same without await
-current     init_command_server and shutdown_command_server
 status      what a bridge can say about itself
+listing     what it can say about the commands on the head
+markup      HTML for a notebook; status_card and command_list: of those two
 
 Async below, one blocking face on top.  Must not know how SSH works; only session
 tries anything twice.

@@ -79,7 +79,10 @@ def test_at_a_terminal_the_prompt_is_the_users(tmp_path: Path) -> None:
         terminal.expect("head: here\n")
         terminal.type(f"squeue wait {tmp_path}/go\n")
         wait_until(Path(f"{tmp_path}/go.began").exists, SECONDS)
+        prompts = terminal.shown.count("mine> ")
         terminal.press_ctrl_c()  # for squeue alone
+        # What is typed while the shell takes the terminal back may be lost, as at every prompt.
+        wait_until(lambda: terminal.shown.count("mine> ") > prompts, SECONDS)
         terminal.type("echo sta''tus $?; exit 5\n")
         terminal.expect("status 130\n")
         assert terminal.wait() == 5
