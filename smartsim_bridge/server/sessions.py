@@ -46,7 +46,7 @@ from .surroundings import Gone
 __all__ = ["MAX_NAME", "Session"]
 
 MAX_NAME = 128  # characters of the ids that clients draw; the journal keeps them
-MAX_LOCATING = 16  # unanswered Locates of one client; ours has 8
+MAX_LOCATING = 16  # unanswered Locates of one client, which asks 8 at once
 
 _WAYS = {"stdin": (PIPE, NULL), "stdout": (PIPE, NULL), "stderr": (PIPE, NULL, TO_STDOUT)}
 
@@ -146,11 +146,11 @@ class Session:
             self._on_replace(asked, self)
 
     def _locate(self, asked: Locate) -> None:
-        if len(self._to_locate) >= MAX_LOCATING:
-            raise PeerMisbehaved(f"More than {MAX_LOCATING} questions where something is, at once")
-        self._to_locate.append(asked)
-        if len(self._to_locate) == 1:
-            self._locate_next()
+        # Beyond that a file system hangs, and the client has given up on those before.
+        if len(self._to_locate) < MAX_LOCATING:
+            self._to_locate.append(asked)
+            if len(self._to_locate) == 1:
+                self._locate_next()
 
     def _locate_next(self) -> None:
         # One at a time: each takes a thread, which a file system may hold for ever.

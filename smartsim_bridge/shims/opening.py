@@ -119,7 +119,7 @@ class Shims:
         if program != "sacct" or self._has_told_of_sacct:
             return
         self._has_told_of_sacct = True
-        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2] or "no word why"
         self._notices.append(f"sacct failed on {self._bridge.core.host}: {last}")
         log.warning("%s.  %s", self._notices[-1], NO_ACCOUNTING)
 

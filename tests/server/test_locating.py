@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from smartsim_bridge.links.memory_link import memory_links
 from smartsim_bridge.protocol.environment import SHIM_MARKER
-from smartsim_bridge.protocol.messages import Locate
+from smartsim_bridge.protocol.messages import Locate, Located, Pong
 from smartsim_bridge.server.locating import locate
+from smartsim_bridge.server.sessions import MAX_LOCATING, Session
+from tests.support.loops import run
 
 
 @pytest.fixture
@@ -65,3 +70,33 @@ def test_a_file_is_shared_that_holds_the_same(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in ("", "a\0b", f"{file}.gone", str(tmp_path), str(tmp_path / "pipe")):
         assert not shared(b"", path)
+
+
+class _Register:
+    def meet(self, session: str) -> None:
+        pass
+
+
+def test_one_question_is_looked_into_at_a_time_and_few_wait() -> None:
+    looking: list[tuple[Locate, Callable[[Located], None]]] = []
+
+    async def ask() -> None:
+        near, far = memory_links()
+        session = Session(
+            "5" * 32,
+            far,
+            cast(Any, _Register()),
+            on_inquiry=lambda asked: Pong(0),
+            on_stop=lambda asked: None,
+            on_locate=lambda asked, tell: looking.append((asked, tell)),
+        )
+        for number in range(MAX_LOCATING + 3):
+            session.handle(Locate(number))
+            assert len(looking) == 1
+        for number in range(MAX_LOCATING):
+            asked, tell = looking.pop()
+            tell(Located(asked.request))
+            assert await near.receive() == Located(number)
+        assert not looking
+
+    run(ask())
