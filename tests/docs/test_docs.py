@@ -255,12 +255,6 @@ def test_python_in_the_documents_compiles(page: Path) -> None:
 
 
 @pytest.fixture
-def has_shims() -> bool:
-    """The pages show them."""
-    return True
-
-
-@pytest.fixture
 def site(near_home: Path) -> Iterator[int]:
     """A head that ssh_config calls login1, and a server on this host; its port."""
     with EmbeddedHeadNode() as head:

@@ -23,11 +23,6 @@ class Session(Protocol):
     def __call__(self, **keywords: Any) -> Bridge: ...
 
 
-@pytest.fixture
-def has_shims() -> bool:
-    return True
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Path]:
     """Where the head's programs lie, and the state of its server."""
