@@ -24,7 +24,9 @@ from smartsim_bridge import AsyncBridge, Bridge
 from smartsim_bridge.client.command import AsyncCommand
 from smartsim_bridge.client.listing import CommandInfo
 from smartsim_bridge.errors import AuthenticationRequired, LinkLost
-from smartsim_bridge.shims import guest, wire
+from smartsim_bridge.protocol.messages import Start
+from smartsim_bridge.shims import guest, reception, wire
+from smartsim_bridge.shims.families import SCHEDULER_COMMANDS
 from tests.shims.conftest import Session
 from tests.support.local_server import LocalServer, MakeLocalServer
 from tests.support.users import User
@@ -119,6 +121,41 @@ def test_a_command_that_the_head_lacks_is_not_found(session: Session) -> None:
     shim = Path(folder).with_name("bsub")
     assert not shim.exists()
     assert shutil.which("mpirun") is None or "shims" not in str(shutil.which("mpirun"))
+
+
+def test_calling_what_the_head_lacks_is_plainly_not_found(session: Session) -> None:
+    bridge = session()
+    lacking = sorted(SCHEDULER_COMMANDS - set(bridge.status().shims))
+    assert "bsub" in lacking  # no machine of tests has LSF
+    for name in (*lacking, "mpirun"):
+        if shutil.which(name) is None:  # nor has this host itself
+            with pytest.raises(FileNotFoundError) as found:
+                run(name)
+            assert found.value.filename == name
+    done = run("sh", "-c", "bsub")
+    assert (done.returncode, b"smartsim-bridge" in done.stderr) == (127, False)
+
+
+def test_no_limit_of_ours_is_one_for_a_command_that_waits(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [name for name in vars(guest) if name.endswith("_SECONDS")]
+    assert "HELLO_SECONDS" in limits
+    for name in limits:
+        monkeypatch.setattr(guest, name, 0.5)
+    monkeypatch.setattr(reception, "FAREWELL_SECONDS", 0.5)
+    asked: list[Start] = []
+    make = AsyncCommand.__init__
+
+    def note(self: AsyncCommand, session: Any, request: Any, args: object) -> None:
+        asked.append(request)
+        make(self, session, request, args)
+
+    monkeypatch.setattr(AsyncCommand, "__init__", note)
+    session(timeout=2.0, reconnect=0.5)
+    done = run("srun", "sh", "-c", "sleep 3; echo granted")  # longer than all of them
+    assert (done.stdout, done.returncode) == (b"granted\n", 0)
+    assert asked[-1].timeout is None  # so the head has none for it either
 
 
 def test_a_program_that_is_gone_meanwhile_is_not_found(session: Session, scheduler: Path) -> None:
@@ -360,9 +397,9 @@ def test_at_the_end_of_the_program_it_goes_on_and_has_had_the_interrupt(
     session: Session, tmp_path: Path, way: str
 ) -> None:
     done = tmp_path / "done"
-    note = f"echo $? > {done}.part; mv {done}.part {done}"
+    note = f"> {done}.part; mv {done}.part {done}"
     rest = "for i in 1 2 3 4 5; do" if way == "end" else "while :; do"
-    script = f"trap '{note}; exit' INT; echo up; {rest} sleep 0.2; done; {note}"
+    script = f"trap 'echo INT {note}; exit' INT; echo up; {rest} sleep 0.2; done; echo end {note}"
     holder = subprocess.Popen(
         [sys.executable, "-c", ENDING, script],
         stdin=subprocess.PIPE,
@@ -381,7 +418,7 @@ def test_at_the_end_of_the_program_it_goes_on_and_has_had_the_interrupt(
         holder.wait(SECONDS)
         assert not done.exists() or way == "interrupt"
         wait_until(done.exists)
-        assert done.read_text() == ("0\n" if way == "end" else "130\n")
+        assert done.read_text() == ("end\n" if way == "end" else "INT\n")
 
 
 def test_a_submission_outlives_close(
