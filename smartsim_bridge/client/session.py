@@ -203,7 +203,12 @@ class Session:
         return await (await self.linked()).list_commands(timeout)
 
     async def locate(
-        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
+        self,
+        programs: tuple[str, ...],
+        file: str,
+        content: bytes,
+        timeout: float,
+        accounting: bool = False,
     ) -> Located | None:
         """What the head has of it, or None from an older server; raises LinkLost.
 
@@ -212,7 +217,7 @@ class Session:
         while True:
             talk = await self.linked()
             try:
-                return await talk.locate(programs, file, content, timeout)
+                return await talk.locate(programs, file, content, timeout, accounting)
             except LinkLost:
                 if talk.fault is None:  # no answer in time
                     raise

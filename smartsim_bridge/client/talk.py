@@ -166,7 +166,12 @@ class Talk:
             self._inquiries.pop(number, None)
 
     async def locate(
-        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
+        self,
+        programs: tuple[str, ...],
+        file: str,
+        content: bytes,
+        timeout: float,
+        accounting: bool = False,
     ) -> Located | None:
         """What the head has of it; None from a server that does not know the question.
 
@@ -178,7 +183,8 @@ class Talk:
             number = next(self._numbers)
             waiting = self._searches[number] = self._loop.create_future()
             try:
-                return await self._ask(Locate(number, programs, file, content), waiting, timeout)
+                asked = Locate(number, programs, file, accounting, content)
+                return await self._ask(asked, waiting, timeout)
             finally:
                 self._searches.pop(number, None)
 

@@ -37,6 +37,7 @@ TWINS = [
             "on_behalf_of",
             "reconnect_with",
             "replace_server_with",
+            "why_no_accounting",
         },
     ),
     (
