@@ -25,6 +25,7 @@ __all__ = [
     "command_environment",
     "left_behind",
     "matches",
+    "of_a_login",
     "sent_along",
     "without_job",
 ]
@@ -64,9 +65,21 @@ _STEP_NEEDS = frozenset({"SLURM_JOB_ID"})
 
 
 def without_job(own: Mapping[str, str]) -> dict[str, str]:
-    """`own` less what belongs to an enclosing job or to the bridge; a server does this once."""
+    """`own` less what belongs to an enclosing job or to the bridge."""
     unwanted = _of_a_job(own) + OURS
     return {name: value for name, value in own.items() if not matches(name, unwanted)}
+
+
+def of_a_login(own: Mapping[str, str]) -> dict[str, str]:
+    """What a server gives all its commands of its `own`.
+
+    Outside a job that is also where Slurm's configuration lies, which a login or the prelude
+    may say; in a job it may be a copy that only this node has.
+    """
+    clean = without_job(own)
+    if "SLURM_CONF" in own and "SLURM_JOB_ID" not in own:
+        clean["SLURM_CONF"] = own["SLURM_CONF"]
+    return clean
 
 
 def command_environment(

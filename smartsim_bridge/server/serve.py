@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import CommandServerError, ServerAlreadyRuns, ServerStartFailed
 from ..links.link import Link
 from ..protocol.beacon import Beacon, Credentials
-from ..protocol.environment import without_job
+from ..protocol.environment import of_a_login
 from ..protocol.messages import (
     OLDEST_PROTOCOL,
     PROTOCOL_VERSION,
@@ -92,7 +92,7 @@ class Server:
             self._come_in,
         )
         self._file = BeaconFile(places, self._host, self._boot)
-        self._environment = without_shims(without_job(environ))
+        self._environment = without_shims(of_a_login(environ))
         self._directory = _home(environ)
         self._accounting = Accounting(self._environment, self._directory)
         self._started = time.time() if past is None else past.server["started"]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ def _fresh_process(near_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(local_server: LocalServer) -> LocalServer:
-    remote.init_command_server("127.0.0.1", local_server.port)
-    return local_server
+def server(local_server: LocalServer) -> Iterator[LocalServer]:
+    with remote.init_command_server("127.0.0.1", local_server.port):
+        yield local_server
 
 
 @pytest.mark.usefixtures("server")

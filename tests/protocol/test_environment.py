@@ -5,6 +5,7 @@ import pytest
 from smartsim_bridge.protocol.environment import (
     command_environment,
     left_behind,
+    of_a_login,
     sent_along,
     without_job,
 )
@@ -24,6 +25,12 @@ USUAL = {"PATH": "/usr/bin", "SLURMER": "no pattern of ours", "MY_SLURM_X": "1"}
 
 def test_server_leaves_an_enclosing_job_behind() -> None:
     assert without_job({**USUAL, **JOB}) == USUAL
+
+
+def test_server_keeps_where_slurms_configuration_lies_unless_a_job_said_so() -> None:
+    login = {**USUAL, "SLURM_CONF": "/opt/slurm/etc/slurm.conf", "SLURM_MEM_PER_NODE": "1"}
+    assert of_a_login(login) == {**USUAL, "SLURM_CONF": "/opt/slurm/etc/slurm.conf"}
+    assert of_a_login({**login, "SLURM_JOB_ID": "7"}) == USUAL
 
 
 def test_caller_adds_to_the_servers_variables() -> None:

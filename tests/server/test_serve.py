@@ -450,7 +450,7 @@ def test_commands_start_in_the_home_or_where_there_is_none_in_the_root(
 
 @pytest.mark.parametrize(
     ("soft", "most"),
-    [(0, 1), (64, 1), (69, 1), (256, 38), (65536, 2048), (resource.RLIM_INFINITY, 2048)],
+    [(0, 1), (64, 1), (69, 1), (256, 30), (65536, 2048), (resource.RLIM_INFINITY, 2048)],
 )
 def test_no_more_commands_run_than_there_are_descriptors_for(
     places: Places, monkeypatch: pytest.MonkeyPatch, soft: int, most: int

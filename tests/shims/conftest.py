@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import pytest
 
 from smartsim_bridge import Bridge
+from smartsim_bridge.shims import search_path
+from smartsim_bridge.shims.wire import SOCKET_VARIABLE
 from tests.support.heads import move_in
 from tests.support.local_server import LocalServer
 from tests.support.scheduler import make_scheduler
@@ -57,6 +59,9 @@ def session(
     """Makes bridges with shims; they are closed, and PATH is as it was, when the test ends."""
     move_in(monkeypatch, tmp_path / "home")
     monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(head.state_dir))
+    # Whatever bridges other tests of this process have open.
+    monkeypatch.setattr(search_path, "_entries", [])
+    monkeypatch.delenv(SOCKET_VARIABLE, raising=False)
     path = os.environ["PATH"]
     made: list[Bridge] = []
 

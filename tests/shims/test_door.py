@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 from smartsim_bridge.shims import wire
 from tests.shims.conftest import Session
@@ -34,23 +35,27 @@ def test_a_crowd_waits_at_the_door_and_leaves_the_process_its_files(session: Ses
     ) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
+        assert holder.stderr is not None
         path, search_path = holder.stdout.readline().split()
         environment = {**os.environ, wire.SOCKET_VARIABLE: path, "PATH": search_path}
-        script = ["srun", "sh", "-c", "sleep 0.5; echo done"]
+        script = ["srun", "sh", "-c", "read line; echo done"]
         crowd = [
-            subprocess.Popen(
-                script, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
-            )
+            subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             for _ in range(SHIMS)
         ]
+        late = threading.Timer(SECONDS, holder.kill)
+        late.start()
         try:
+            # Those inside wait for a line, until there is no room for one more.
+            assert "ulimit" in holder.stderr.readline()
+            late.cancel()
             said = [shim.communicate(timeout=SECONDS)[0] for shim in crowd]
             complaints = holder.communicate(timeout=SECONDS)[1]
         finally:
+            late.cancel()
             holder.kill()
             for shim in crowd:
                 shim.kill()
     assert said == [b"done\n"] * SHIMS
     assert holder.returncode == 0, complaints
     assert complaints.count("\n") < 5
-    assert "ulimit" in complaints
