@@ -741,6 +741,7 @@ def test_a_server_that_ends_does_not_wait_for_who_greets_it_just_now(
     run(main())
 
 
+@pytest.mark.slow
 def test_three_thousand_commands_leave_nothing_in_memory(tmp_path: Path) -> None:
     async def main() -> None:
         async with world(tmp_path) as (there, bridge):

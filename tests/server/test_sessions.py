@@ -86,6 +86,7 @@ def test_what_waits_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> 
     run(talk())
 
 
+@pytest.mark.slow
 def test_long_row_of_commands_that_fail_to_start_is_worked_off() -> None:
     async def talk() -> None:
         async with in_session(limit=1) as (client, _, backlog):
