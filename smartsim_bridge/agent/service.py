@@ -127,7 +127,6 @@ class _Agent:
             waits_for_user=False,  # it has nobody by then
             is_ours=shim_folders(),
             on_change=self._count,
-            on_notice=lambda text: _LOG.warning("%s", text),
         )
         await self._reception.open()
         status = await self._bridge.status()

@@ -245,14 +245,6 @@ class AsyncBridge:
         """
         return await self._session.locate(tuple(programs), file, content, timeout)
 
-    async def why_no_accounting(self, timeout: float) -> str:
-        """Why `sacct` does not answer there; "" where it does, or the server does not know.
-
-        Runs no command of ours.  Raises LinkLost.
-        """
-        found = await self._session.locate((), "", b"", timeout, accounting=True)
-        return "" if found is None else found.no_accounting
-
     async def attach(self, command_id: str, *, stdout: int = 0, stderr: int = 0) -> AsyncCommand:
         """Follows a command that this or another client started; streams are bytes.
 

@@ -203,12 +203,7 @@ class Session:
         return await (await self.linked()).list_commands(timeout)
 
     async def locate(
-        self,
-        programs: tuple[str, ...],
-        file: str,
-        content: bytes,
-        timeout: float,
-        accounting: bool = False,
+        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
     ) -> Located | None:
         """What the head has of it, or None from an older server; raises LinkLost.
 
@@ -217,7 +212,7 @@ class Session:
         while True:
             talk = await self.linked()
             try:
-                return await talk.locate(programs, file, content, timeout, accounting)
+                return await talk.locate(programs, file, content, timeout)
             except LinkLost:
                 if talk.fault is None:  # no answer in time
                     raise

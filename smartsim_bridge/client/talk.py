@@ -166,12 +166,7 @@ class Talk:
             self._inquiries.pop(number, None)
 
     async def locate(
-        self,
-        programs: tuple[str, ...],
-        file: str,
-        content: bytes,
-        timeout: float,
-        accounting: bool = False,
+        self, programs: tuple[str, ...], file: str, content: bytes, timeout: float
     ) -> Located | None:
         """What the head has of it; None from a server that does not know the question.
 
@@ -183,8 +178,7 @@ class Talk:
             number = next(self._numbers)
             waiting = self._searches[number] = self._loop.create_future()
             try:
-                asked = Locate(number, programs, file, accounting, content)
-                return await self._ask(asked, waiting, timeout)
+                return await self._ask(Locate(number, programs, file, content), waiting, timeout)
             finally:
                 self._searches.pop(number, None)
 

@@ -420,14 +420,12 @@ class Locate:
     """Where do your commands find these programs?  Answered by Located.  Since 2.
 
     `payload` is what the client sees in `file`: whether the server sees the same there tells
-    whether they share it.  With `accounting` only this is asked: whether `sacct` answers
-    there, which may take the server ten seconds.  It is no command, and nothing else is run.
+    whether they share it.  Nothing is run, and it is no command.
     """
 
     request: int
     programs: tuple[str, ...] = ()
     file: str = ""
-    accounting: bool = False
     payload: bytes = b""
 
 
@@ -436,14 +434,13 @@ class Located:
     """The absolute path of each program that there is and that may be run.  Since 2.
 
     `path` is where they are looked for, without folders of shims; `shared`: the file is there,
-    and has the same content; `no_accounting`: why `sacct` does not answer, "" where it does.
+    and has the same content.
     """
 
     request: int
     programs: dict[str, str] = field(default_factory=dict)
     path: str = ""
     shared: bool = False
-    no_accounting: str = ""
 
 
 @dataclass(frozen=True)

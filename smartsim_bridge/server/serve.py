@@ -36,7 +36,6 @@ from ..protocol.messages import (
     Stopping,
     Welcome,
 )
-from .accounting import Accounting
 from .allowance import Allowance
 from .audit import Audit
 from .backlog import BRIEF_PLACES, Backlog, Pace
@@ -94,7 +93,6 @@ class Server:
         self._file = BeaconFile(places, self._host, self._boot)
         self._environment = without_shims(of_a_login(environ))
         self._directory = _home(environ)
-        self._accounting = Accounting(self._environment, self._directory)
         self._started = time.time() if past is None else past.server["started"]
         self._stop_grace: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -330,21 +328,8 @@ class Server:
     def _locate(self, asked: Locate, tell: Callable[[Located], None]) -> None:
         path = self._environment.get("PATH", os.defpath)
         allowed = self._options.allow or None
-        if asked.accounting:
-            self._tell_accounting(asked, tell)
-            return
         looking = self._loop.run_in_executor(None, locate, asked, path, allowed)
         looking.add_done_callback(lambda done: tell(done.result()))
-
-    def _tell_accounting(self, asked: Locate, tell: Callable[[Located], None]) -> None:
-        def told(done: asyncio.Future[str]) -> None:
-            if not done.cancelled():
-                tell(Located(asked.request, no_accounting=done.result()))
-
-        if self._options.allow and "sacct" not in self._options.allow:
-            tell(Located(asked.request))
-        else:
-            self._accounting.ask().add_done_callback(told)
 
     def _report(self, inquiry: Inquiry) -> Message:
         assert self.beacon is not None

@@ -75,7 +75,6 @@ class Session:
         self._on_replace = on_replace
         self._on_locate = on_locate
         self._to_locate: deque[Locate] = deque()
-        self._asks_accounting = False
         self._is_met = False
         self._asked: set[str] = set()  # commands that it started or attached to
 
@@ -147,9 +146,6 @@ class Session:
             self._on_replace(asked, self)
 
     def _locate(self, asked: Locate) -> None:
-        if asked.accounting:
-            self._ask_accounting(asked)
-            return
         # Beyond that a file system hangs, and the client has given up on those before.
         if len(self._to_locate) < MAX_LOCATING:
             self._to_locate.append(asked)
@@ -166,16 +162,6 @@ class Session:
         self.post(answer)
         if self._to_locate and self._link is not None:
             self._locate_next()
-
-    def _ask_accounting(self, asked: Locate) -> None:
-        # It takes long, and no thread: nothing waits behind it.
-        if self._on_locate is not None and not self._asks_accounting:
-            self._asks_accounting = True
-            self._on_locate(asked, self._tell_accounting)
-
-    def _tell_accounting(self, answer: Located) -> None:
-        self._asks_accounting = False
-        self.post(answer)
 
     def _to_command(self, message: Message) -> None:
         # What is said of a command that somebody else follows now crossed our being told.

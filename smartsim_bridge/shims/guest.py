@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import select
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -50,6 +51,7 @@ class Host(Protocol):
     bridge: AsyncBridge
     patience: float  # how long a poll is asked again
     waits_for_user: bool  # who may bring back a link that needs his answer
+    on_failed_poll: Callable[[str, bytes], object]  # told the program, and what it said
 
     async def errand(self, hello: wire.Hello) -> Errand:
         """What it was called for; raises OSError where there is no such thing."""
@@ -281,7 +283,11 @@ class Guest:
         try:
             await _all(*flows)
             returncode = await command.wait()
-            await self._hand_on(*held.let_go())
+            answer = held.let_go()
+            if answer and returncode > 0:
+                said = b"".join(data for kind, data in answer if kind == wire.ERRORS)
+                self._host.on_failed_poll(os.path.basename(errand.argv[0]), said)
+            await self._hand_on(*answer)
             return returncode
         finally:
             await _end(feeding)

@@ -34,6 +34,8 @@ __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
 ASK_SECONDS = 15.0  # for the head to say what it has
 
+NO_ACCOUNTING = "Programs that follow their jobs by it, as SmartSim does, need slurmdbd there."
+
 log = logging.getLogger("smartsim_bridge.shims")
 
 
@@ -47,6 +49,7 @@ class Shims:
         self._entry: Entry | None = None
         self._reception: Reception | None = None
         self._notices: list[str] = []
+        self._has_told_of_sacct = False
 
     def open(self, settings: Settings) -> None:
         """Asks the head, and makes what it takes; raises CommandServerError or OSError."""
@@ -64,7 +67,7 @@ class Shims:
             patience=settings.reconnect,
             waits_for_user=True,
             is_ours=shim_folders(),
-            on_notice=self._note,
+            on_failed_poll=self._note_failure,
         )
         self._bridge.portal.call(reception.open())
         self._reception = reception
@@ -82,7 +85,8 @@ class Shims:
     def failed(self, fault: Exception) -> None:
         """There are none."""
         self._survey = Survey()
-        self._note(f"no shims of the head's commands on PATH: {fault}")
+        self._notices.append(f"no shims of the head's commands on PATH: {fault}")
+        log.warning("%s", self._notices[-1])
 
     def part(self) -> None:
         """Takes the folder off PATH; what shims have running goes on without them."""
@@ -110,9 +114,14 @@ class Shims:
             notices=(*status.notices, *self._notices),
         )
 
-    def _note(self, text: str) -> None:
-        self._notices.append(text)
-        log.warning("%s", text)
+    def _note_failure(self, program: str, said: bytes) -> None:
+        """Tells of a Slurm that does not say what became of jobs, as SmartSim and others ask."""
+        if program != "sacct" or self._has_told_of_sacct:
+            return
+        self._has_told_of_sacct = True
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2] or "no word why"
+        self._notices.append(f"sacct failed on {self._bridge.core.host}: {last}")
+        log.warning("%s.  %s", self._notices[-1], NO_ACCOUNTING)
 
 
 def open_shims(bridge: Bridge, settings: Settings) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 from ..client.bridge import AsyncBridge
 from ..client.steps import in_thread
-from ..errors import CommandServerError
 from ..links.stream_link import peer_uid
 from ..protocol.codec import MAX_PAYLOAD
 from ..protocol.submission import submits
@@ -28,17 +27,11 @@ from .wire import Hello
 
 __all__ = ["Reception"]
 
-ACCOUNTING_SECONDS = 20.0  # for the head to hear from sacct, or to give that up
 COMPARE_SECONDS = 60.0  # for the head to read a job script, on a file system that may be slow
 FAREWELL_SECONDS = 2.0  # for shims to be told that nobody answers any more
 PARTING_SECONDS = 5.0  # for the head to be told which commands go on without their shims
 # For a signal that was sent to a shim just before: SIGKILL ends its command, Ctrl-C reaches it.
 LAST_SIGNAL_SECONDS = 0.2
-
-NO_ACCOUNTING = (
-    "SmartSim cannot tell the status of its steps, nor can others who follow jobs by it; "
-    "ask the administrators for slurmdbd"
-)
 
 _open: weakref.WeakSet[Reception] = weakref.WeakSet()
 
@@ -47,7 +40,7 @@ class Reception:
     """Where shims are served over one bridge; `open` and `close` it in the bridge's loop.
 
     `on_change` is called there with the number of shims, when one has come or gone;
-    `on_notice` with a sentence, where something of the head will not do.
+    `on_failed_poll` with the name of the program, and what it said on stderr.
     """
 
     def __init__(
@@ -61,7 +54,7 @@ class Reception:
         waits_for_user: bool,
         is_ours: Callable[[str], bool],
         on_change: Callable[[int], object] = lambda number: None,
-        on_notice: Callable[[str], object] = lambda text: None,
+        on_failed_poll: Callable[[str, bytes], object] = lambda program, said: None,
     ) -> None:
         self.bridge = bridge
         self.patience = patience
@@ -72,8 +65,7 @@ class Reception:
         self._keep_env = keep_env
         self._is_ours = is_ours
         self._on_change = on_change
-        self._on_notice = on_notice
-        self._asking: asyncio.Task[None] | None = None
+        self.on_failed_poll = on_failed_poll
         self._door: Door | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._guests: set[Guest] = set()
@@ -89,8 +81,6 @@ class Reception:
             raise
         self._door = door
         _open.add(self)
-        if {"sacct", "sbatch"}.issubset(self._survey.programs):
-            self._asking = asyncio.ensure_future(self._ask_accounting())
 
     async def part(self) -> None:
         """Lets nobody in any more, and leaves what shims have running to itself.
@@ -113,22 +103,12 @@ class Reception:
         """Lets nobody in any more, tells those that wait, and leaves nothing behind."""
         if self._door is not None:
             self._door.close()
-        if self._asking is not None:
-            self._asking.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=FAREWELL_SECONDS)
         _open.discard(self)
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    async def _ask_accounting(self) -> None:
-        """Beside the shims: a database may take its time, and the answer holds up nobody."""
-        with contextlib.suppress(CommandServerError):
-            why = await self.bridge.why_no_accounting(ACCOUNTING_SECONDS)
-            if why:
-                host = self.bridge.host
-                self._on_notice(f"sacct does not answer on {host} ({why}): {NO_ACCOUNTING}")
 
     async def errand(self, hello: Hello) -> Errand:
         """What a shim was called for; raises FileNotFoundError, CommandServerError."""

@@ -37,7 +37,6 @@ TWINS = [
             "on_behalf_of",
             "reconnect_with",
             "replace_server_with",
-            "why_no_accounting",
         },
     ),
     (

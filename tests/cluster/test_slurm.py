@@ -231,32 +231,3 @@ def variables(text: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in text.splitlines())
     ours = ("SLURM", "SBATCH", "SRUN", "PMI")
     return {name: value for name, _, value in pairs if name.startswith(ours)}
-
-
-# --- accounting ---------------------------------------------------------------------------------
-
-
-NOTICES = """
-import sys, time
-from smartsim_bridge import init_command_server
-prelude = sys.stdin.read()
-with init_command_server("login1", autostart=True, prelude=prelude) as bridge:
-    until = time.monotonic() + 10
-    while not bridge.status().notices and time.monotonic() < until:
-        time.sleep(0.1)
-    print(*bridge.status().notices, sep="\\n")
-"""
-
-
-def test_a_head_whose_database_cannot_be_reached_is_told(cluster: Cluster) -> None:
-    cluster.without_slurm("compute1")
-    prelude = (
-        "mkdir nodbd; sed s/StoragePort=.*/StoragePort=1/ /etc/slurm/slurm.conf > nodbd/conf\n"
-        "echo '#!/bin/sh\nexport SLURM_CONF=/home/alice/nodbd/conf' > nodbd/sacct\n"
-        "echo exec $(command -v sacct) '\"$@\"' >> nodbd/sacct\n"
-        "chmod +x nodbd/sacct; PATH=$PWD/nodbd:$PATH"
-    )
-    done = cluster.near("compute1", "alice").python(NOTICES, input=prelude)
-    assert done.returncode == 0, done.stderr
-    assert "Connection refused" in done.stdout
-    assert "slurmdbd" in done.stdout

@@ -62,7 +62,7 @@ def test_a_file_is_shared_that_holds_the_same(tmp_path: Path) -> None:
     file.write_bytes(b"0123\n")
 
     def shared(payload: bytes, path: str = str(file)) -> bool:
-        return locate(Locate(1, (), path, payload=payload), "").shared
+        return locate(Locate(1, (), path, payload), "").shared
 
     assert shared(b"0123\n")
     for other in (b"", b"0123", b"0123\n\n", b"0124\n"):

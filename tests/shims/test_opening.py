@@ -7,14 +7,14 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import subprocess
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smartsim_bridge import AsyncBridge, Bridge, remote
+from smartsim_bridge import AsyncBridge, remote
 from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims import opening
 from smartsim_bridge.shims.survey import QUESTIONER, Survey, question, read_answer
@@ -22,8 +22,6 @@ from smartsim_bridge.stages import Stage
 from tests.shims.conftest import Session
 from tests.shims.test_reception import run
 from tests.support.local_server import LocalServer, MakeLocalServer
-from tests.support.scheduler import make_scheduler
-from tests.support.waiting import wait_until
 
 
 def ask(tmp_path: Path, path: str, *names: str) -> Survey:
@@ -107,41 +105,34 @@ def test_a_stage_tells_what_came_of_it(session: Session, monkeypatch: pytest.Mon
     assert status.notices == ()
 
 
-def test_a_head_without_accounting_is_told_by_init(
-    make_local_server: MakeLocalServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_a_head_without_accounting_is_told(
+    session: Session, scheduler: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    programs = make_scheduler(tmp_path / "bin")
-    (programs / "sacct").write_text(
-        f"#!/bin/sh\necho run >> {tmp_path}/runs\necho 'error: no storage' >&2; exit 1\n", "ascii"
-    )
-    with monkeypatch.context() as there:
-        there.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        server = make_local_server()
-    with caplog.at_level(logging.WARNING, "smartsim_bridge.shims"):
-        for _ in range(2):
-            bridge = server.init()
-            wait_until(partial(_has_notices, bridge))
-            (notice,) = bridge.status().notices
-            assert "(error: no storage)" in notice
-            assert "SmartSim" in notice
-            assert "slurmdbd" in notice
-            assert notice in str(bridge.status())
-            assert not bridge.commands()
-    assert [one.getMessage() for one in caplog.records] == [notice, notice]
-    assert (tmp_path / "runs").read_text("ascii") == "run\n"  # for both
+    (scheduler / "broken").touch()
+    try:
+        with caplog.at_level(logging.WARNING, "smartsim_bridge"):
+            bridge = session()
+            assert bridge.status().notices == ()
+            for _ in range(2):
+                assert run("sacct").returncode == 1
+        (notice,) = bridge.status().notices
+        assert "sacct: error: no storage" in notice
+        assert notice in caplog.text
+        assert notice in str(bridge.status())
+    finally:
+        (scheduler / "broken").unlink()
 
 
-def _has_notices(bridge: Bridge) -> bool:
-    return bool(bridge.status().notices)
-
-
-def test_of_a_head_with_accounting_nothing_is_said(session: Session) -> None:
-    bridge = session()
-    assert bridge.portal.call(bridge.core.why_no_accounting(20)) == ""
-    assert bridge.status().notices == ()
+def test_a_sacct_that_somebody_ended_says_nothing_of_accounting(
+    session: Session, scheduler: Path
+) -> None:
+    (scheduler / "stopped").touch()
+    try:
+        bridge = session()
+        assert run("sacct").returncode == -signal.SIGTERM
+        assert bridge.status().notices == ()
+    finally:
+        (scheduler / "stopped").unlink()
 
 
 def test_a_server_with_a_list_has_shims_of_what_is_in_it(

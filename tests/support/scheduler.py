@@ -10,7 +10,8 @@ _PROGRAMS = {
     # Says that it ran, and holds its answer back while there is a file `hold` beside it.
     "squeue": 'echo run >> "$here/squeue.runs"; while [ -e "$here/hold" ]; do sleep 0.02; done\n'
     'echo "JOBID $*"\n',
-    "sacct": "exit 0\n",
+    "sacct": 'if [ -e "$here/broken" ]; then echo "sacct: error: no storage" >&2; exit 1; fi\n'
+    'if [ -e "$here/stopped" ]; then kill -TERM $$; fi\n',
     # What it was given, where, and with which variables of a job.
     "sbatch": 'echo "args: $*"; echo "cwd: $PWD"; env | grep "^[A-Z]*_*OUTER\\|^SLURM" | sort\n'
     'for one; do [ -r "$one" ] && { echo "script:"; cat "$one"; }; done; cat; exit 0\n',
