@@ -42,7 +42,7 @@ def _shell(options: argparse.Namespace) -> int:
             words = program(options)
             if words:
                 return run_child(words)
-            with _own_shell(bool(bridge.status().shims)) as words:
+            with _own_shell(bool(status.shims)) as words:
                 return run_child(words)
         except OSError as refused:
             return not_started(refused)
