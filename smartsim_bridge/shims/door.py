@@ -33,7 +33,7 @@ class Door:
         self._path = path
         self._receive = receive
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()  # of those who are in
         self._later: asyncio.TimerHandle | None = None
         self._has_complained = False
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -70,8 +70,8 @@ class Door:
             self._pause()
             return
         task = self._loop.create_task(self._welcome(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def _welcome(self, connection: socket.socket) -> None:
         reader = asyncio.StreamReader()

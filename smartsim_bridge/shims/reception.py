@@ -67,7 +67,6 @@ class Reception:
         self._on_change = on_change
         self.on_failed_poll = on_failed_poll
         self._door: Door | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._guests: set[Guest] = set()
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
 
@@ -103,10 +102,11 @@ class Reception:
         """Lets nobody in any more, tells those that wait, and leaves nothing behind."""
         if self._door is not None:
             self._door.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=FAREWELL_SECONDS)
+            tasks = list(self._door.tasks)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=FAREWELL_SECONDS)
         _open.discard(self)
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -141,27 +141,25 @@ class Reception:
         return same.returncode == 0
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._on_change(len(self._tasks))
         self._writers.add(writer)
         try:
             if peer_uid(writer.get_extra_info("socket")) in (None, os.getuid()):
-                guest = Guest(self, reader, writer)
-                self._guests.add(guest)
-                try:
-                    await guest.serve()
-                finally:
-                    self._guests.discard(guest)
+                await self._serve(Guest(self, reader, writer))
         except asyncio.CancelledError:
             pass  # we are closing
         finally:
-            self._tasks.discard(task)
-            self._on_change(len(self._tasks))
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+    async def _serve(self, guest: Guest) -> None:
+        self._guests.add(guest)
+        self._on_change(len(self._guests))
+        try:
+            await guest.serve()
+        finally:
+            self._guests.discard(guest)
+            self._on_change(len(self._guests))
 
     def abandon(self) -> None:
         """In a forked child: lets go of what would keep shims waiting for the parent's answer."""
