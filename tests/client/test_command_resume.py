@@ -16,7 +16,7 @@ import random
 import signal
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,12 @@ class Head:
             hello.session, link, self.register, on_inquiry=_report, on_stop=lambda asked: None
         )
 
-    async def kill(self) -> None:
-        """As SIGKILL would: nothing more is written, nothing more is said."""
+    async def kill(self, wires: Iterable[Wire]) -> None:
+        """As SIGKILL would: nothing more is heard, begun, written or said."""
         await self.register.settle(5.0)
+        for wire in wires:
+            wire.cut(LinkLost("The server was killed"))
+        self.backlog.is_closed = True
         self.journal.close()
         await self.visits.close()
         for command in self.backlog.commands:
@@ -212,7 +215,7 @@ class World:
     async def restart(self) -> None:
         self.kills += 1
         self.is_up = False
-        await self.head.kill()
+        await self.head.kill(self.wires.values())
         self.head = Head(self.directory, self._limit)
         self.is_up = True
 
@@ -243,7 +246,7 @@ async def world(
     finally:
         made.can_be_reached = True
         await bridge.close()
-        await made.head.kill()
+        await made.head.kill(made.wires.values())
         gc.collect()
         await asyncio.sleep(0)
     assert unhandled == []
@@ -736,7 +739,7 @@ def test_a_server_that_ends_does_not_wait_for_who_greets_it_just_now(
         await asyncio.wait_for(head.visits.close(), 5.0)
         assert len(head.visits) == 0
         assert near.mailbox.fault is not None
-        await head.kill()
+        await head.kill(())
 
     run(main())
 
