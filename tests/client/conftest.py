@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,17 +9,13 @@ import pytest
 
 from smartsim_bridge import Bridge
 from tests.support.heads import move_in
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, short_directory
 
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[LocalServer]:
-    directory = Path(tempfile.mkdtemp(prefix="ssb-client-"))
-    try:
-        with LocalServer(directory) as server:
-            yield server
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with short_directory("client") as directory, LocalServer(directory) as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.heads import FORGOTTEN
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, short_directory
 from tests.support.notebook import Notebook, running_notebook
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
-    directory = Path(tempfile.mkdtemp(prefix="ssb-jupyter-"))
-    try:
-        with LocalServer(directory) as running:
-            yield running
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with short_directory("jupyter") as directory, LocalServer(directory) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

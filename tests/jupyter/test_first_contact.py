@@ -45,9 +45,7 @@ def test_a_password_is_asked_once_and_not_again_by_the_same_cell(
     notebook: Notebook, make_head: MakeHead
 ) -> None:
     head = make_head("PubkeyAuthentication no", "PasswordAuthentication yes")
-    password = head.sshd.user.password
-    if password is None:
-        pytest.skip("the password of whoever runs the tests is not known")
+    password = head.sshd.user.known_password()
     assert "Connected to head" in _asked(notebook, head, password).displays[0]["text/plain"]
     assert _asked(notebook, head).asked == []
     assert notebook.execute("%bridge --stop").error == ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +13,7 @@ from smartsim_bridge import Bridge
 from smartsim_bridge.shims import search_path
 from smartsim_bridge.shims.wire import SOCKET_VARIABLE
 from tests.support.heads import move_in
-from tests.support.local_server import LocalServer
+from tests.support.local_server import LocalServer, server_that_finds, short_directory
 from tests.support.scheduler import make_scheduler
 
 from .installed import SQUEUE, Installed
@@ -28,10 +26,9 @@ class Session(Protocol):
 @pytest.fixture(scope="module")
 def site() -> Iterator[Path]:
     """Where the head's programs lie, and the state of its server."""
-    directory = Path(tempfile.mkdtemp(prefix="ssb-shims-"))
-    make_scheduler(directory / "bin")
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    with short_directory("shims") as directory:
+        make_scheduler(directory / "bin")
+        yield directory
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +39,9 @@ def scheduler(site: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def head(site: Path) -> Iterator[LocalServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{site / 'bin'}:{os.environ['PATH']}")
-        server = LocalServer(site / "state")
-        server.__enter__()
-    try:
+    path = f"{site / 'bin'}:{os.environ['PATH']}"
+    with server_that_finds(path, site / "state") as server:
         yield server
-    finally:
-        server.__exit__(None, None, None)
 
 
 @pytest.fixture
@@ -78,22 +70,15 @@ def session(
 @pytest.fixture(scope="module")
 def small_head() -> Iterator[LocalServer]:
     """A head on this host, whose only command is a squeue of ours."""
-    directory = Path(tempfile.mkdtemp(prefix="ssb-shims-"))
-    commands = directory / "bin"
-    commands.mkdir()
-    squeue = commands / "squeue"
-    squeue.write_text(SQUEUE, "utf-8")
-    squeue.chmod(0o755)
-    (commands / "sleep").symlink_to("/bin/sleep")  # what our squeue needs
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(commands))
-        server = LocalServer(directory / "state")
-        server.__enter__()
-    try:
-        yield server
-    finally:
-        server.__exit__(None, None, None)
-        shutil.rmtree(directory, ignore_errors=True)
+    with short_directory("shims") as directory:
+        commands = directory / "bin"
+        commands.mkdir()
+        squeue = commands / "squeue"
+        squeue.write_text(SQUEUE, "utf-8")
+        squeue.chmod(0o755)
+        (commands / "sleep").symlink_to("/bin/sleep")  # what our squeue needs
+        with server_that_finds(str(commands), directory / "state") as server:
+            yield server
 
 
 @pytest.fixture

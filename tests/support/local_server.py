@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -97,18 +97,34 @@ class LocalServer:
         return self._bridges.enter_context(init_command_server(**{"timeout": 20.0, **keywords}))
 
 
+@contextmanager
+def short_directory(purpose: str) -> Iterator[Path]:
+    """A new directory whose path leaves room for the names of sockets."""
+    directory = Path(tempfile.mkdtemp(prefix=f"ssb-{purpose}-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def server_that_finds(path: str, state_dir: Path) -> Iterator[LocalServer]:
+    """A server that looks for its commands along `path`."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", path)
+            server = stack.enter_context(LocalServer(state_dir))
+        yield server
+
+
 @pytest.fixture
 def make_local_server(
     near_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeLocalServer]:
     """Servers with one new state directory; they end with the test."""
-    state_dir = Path(tempfile.mkdtemp(prefix="ssb-state-"))
-    monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state_dir))
-    try:
-        with ExitStack() as stack:
-            yield lambda *options: stack.enter_context(LocalServer(state_dir, *options))
-    finally:
-        shutil.rmtree(state_dir, ignore_errors=True)
+    with short_directory("state") as state_dir, ExitStack() as stack:
+        monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state_dir))
+        yield lambda *options: stack.enter_context(LocalServer(state_dir, *options))
 
 
 @pytest.fixture
