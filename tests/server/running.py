@@ -59,7 +59,7 @@ class Fleet:
 
     def finish(self, process: subprocess.Popen[str], nonce: str) -> Found:
         """What the starter found or made; fails with what it said."""
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
         found = find_ready_line(out, nonce)
         assert found is not None, out
@@ -77,14 +77,14 @@ class Fleet:
     def refuse(self, *options: str) -> str:
         """What a start says that must fail."""
         process, _ = self.launch(*options)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (1, "")
         assert "Traceback" not in err
         return err
 
     def stop(self, beacon: Beacon, number: int = signal.SIGTERM) -> None:
         os.kill(beacon.pid, number)
-        wait_until(lambda: not is_running(beacon), 15)
+        wait_until(lambda: not is_running(beacon))
 
     def files(self) -> list[str]:
         return sorted(path.name for path in (self.state / "servers").iterdir())

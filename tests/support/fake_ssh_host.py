@@ -78,7 +78,7 @@ class FakeHost(paramiko.ServerInterface):
 
     def _outcome(self, is_right: bool) -> int:
         if self.is_silent:
-            self.released.wait(30)
+            self.released.wait(60)
         if self.wants_more:
             return AUTH_PARTIALLY_SUCCESSFUL
         return AUTH_SUCCESSFUL if is_right else AUTH_FAILED
@@ -94,7 +94,7 @@ def transport_to(host: FakeHost) -> Iterator[paramiko.Transport]:
         transport.set_log_channel("tests.fake_ssh_host")
     server.add_server_key(paramiko.ECDSAKey.generate())
     server.start_server(server=host, event=threading.Event())
-    client.start_client(timeout=10)
+    client.start_client(timeout=60)
     try:
         yield client
     finally:

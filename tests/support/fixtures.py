@@ -35,7 +35,7 @@ __all__ = [
     "sshd",
 ]
 
-CONNECT_SECONDS = 20.0
+CONNECT_SECONDS = 60.0
 
 
 class MakeSshd(Protocol):

@@ -48,7 +48,7 @@ from .sshd import Sshd
 __all__ = ["TO_CLIENT", "TO_SERVER", "Address", "FlakyProxy", "proxied_state", "through_proxy"]
 
 BACKLOG = 512
-WORD_SECONDS = 10.0  # until a word of the test must have taken effect
+WORD_SECONDS = 60.0  # until a word of the test must have taken effect
 
 Result = TypeVar("Result")
 

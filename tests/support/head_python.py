@@ -20,7 +20,7 @@ from .users import User
 
 __all__ = ["HeadPython", "find_python", "install_zmq", "run_as"]
 
-RUN_SECONDS = 30.0
+RUN_SECONDS = 60.0
 INSTALL_SECONDS = 180.0
 OLDEST = (3, 9)
 

@@ -48,7 +48,7 @@ __all__ = [
     "zmq_directory",
 ]
 
-END_SECONDS = 10.0
+END_SECONDS = 60.0
 
 # Where a server puts what must not cross hosts; the first that is safe.
 NODE_ROOTS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -89,7 +89,7 @@ class Head:
             "addr": "head",
             "ssh_config": str(self.sshd.ssh_config),
             "python": self.python,
-            "timeout": 30.0,
+            "timeout": 60.0,
         }
 
     def init(self, **keywords: Any) -> Bridge:

@@ -27,7 +27,7 @@ from .heads import servers_in
 __all__ = ["LocalServer", "MakeLocalServer", "local_server", "make_local_server"]
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_cmd_server.py"
-END_SECONDS = 15.0
+END_SECONDS = 60.0
 
 
 class MakeLocalServer(Protocol):
@@ -94,7 +94,7 @@ class LocalServer:
 
     def init(self, **keywords: Any) -> Bridge:
         """A bridge to it that is closed with the server."""
-        return self._bridges.enter_context(init_command_server(**{"timeout": 20.0, **keywords}))
+        return self._bridges.enter_context(init_command_server(**{"timeout": 60.0, **keywords}))
 
 
 @contextmanager

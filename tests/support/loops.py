@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 __all__ = ["SECONDS", "run"]
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 Result = TypeVar("Result")
 

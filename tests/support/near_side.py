@@ -47,7 +47,7 @@ async def server_in(directory: Path) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def bridge_on(link: Link, transport: str = "local") -> AsyncIterator[AsyncBridge]:
     """A bridge over any link."""
-    talk = await Talk.open(link, session=SESSION, version=VERSION, timeout=5.0)
+    talk = await Talk.open(link, session=SESSION, version=VERSION, timeout=60.0)
     bridge = AsyncBridge(session_on(talk, transport), Settings())
     try:
         yield bridge
@@ -77,7 +77,7 @@ def session_on(talk: Talk, transport: str = "local") -> Session:
 async def talk_by_hand() -> tuple[Talk, Link]:
     """A talk whose server is the test: it holds the other end of the link."""
     near, far = memory_links()
-    opening = Talk.open(near, session=SESSION, version=VERSION, timeout=5.0)
+    opening = Talk.open(near, session=SESSION, version=VERSION, timeout=60.0)
     far.send(Welcome(2, VERSION, "head", 17))
     talk = await opening
     assert isinstance(await far.receive(), Hello)

@@ -16,8 +16,8 @@ from jupyter_client.manager import start_new_kernel
 
 __all__ = ["Cell", "Notebook", "running_notebook"]
 
-START_SECONDS = 60.0
-CELL_SECONDS = 40.0
+START_SECONDS = 120.0
+CELL_SECONDS = 100.0
 
 
 class Cell:

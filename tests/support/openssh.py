@@ -28,7 +28,7 @@ class OpenOpenssh(Protocol):
         *,
         ask: Ask | None = None,
         host_keys: str = "strict",
-        seconds: float = 20.0,
+        seconds: float = 60.0,
         journey: Journey | None = None,
         only_master: bool = False,
         **keywords: str | int | None,
@@ -40,7 +40,7 @@ def openssh_target(sshd: Sshd, spelled: str = ALIAS, **keywords: str | int | Non
     return resolve_openssh_target(
         spelled,
         home=str(sshd.near_home),
-        deadline=Deadline(10),
+        deadline=Deadline(60),
         **keywords,  # type: ignore[arg-type]
     )
 
@@ -55,7 +55,7 @@ def open_openssh(tmp_path: Path) -> Iterator[OpenOpenssh]:
             *,
             ask: Ask | None = None,
             host_keys: str = "strict",
-            seconds: float = 20.0,
+            seconds: float = 60.0,
             journey: Journey | None = None,
             only_master: bool = False,
             **keywords: str | int | None,

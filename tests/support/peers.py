@@ -38,7 +38,7 @@ def http_peer() -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 @contextmanager

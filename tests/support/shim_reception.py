@@ -18,7 +18,7 @@ from smartsim_bridge.shims.folder import make_folder
 
 __all__ = ["Caller", "Reception", "read", "reception"]
 
-SECONDS = 20.0
+SECONDS = 60.0
 COMMANDS = ("sbatch", "squeue", "srun")
 
 

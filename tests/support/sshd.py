@@ -34,7 +34,8 @@ SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ
 # What an sshd has as a rule, and in the order of ssh-keygen -A.
 HOST_KEY_TYPES = ("ed25519",)
 
-READY_SECONDS = 10.0
+READY_SECONDS = 60.0
+END_SECONDS = 60.0
 
 ALIAS = "head"
 
@@ -99,7 +100,7 @@ class Sshd:
         with self._log_grew:
             return "".join(self._log)
 
-    def wait_for_log(self, text: str, seconds: float = 10.0) -> str:
+    def wait_for_log(self, text: str, seconds: float = READY_SECONDS) -> str:
         """The log, once `text` is in it; AssertionError with the log if that takes too long."""
         with self._log_grew:
             found = self._log_grew.wait_for(lambda: text in "".join(self._log), seconds)
@@ -170,7 +171,7 @@ class Sshd:
         self.kill_sessions()
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(END_SECONDS)
             self._process = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
