@@ -17,8 +17,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +24,7 @@ from types import TracebackType
 from smartsim_bridge.ssh.target import Target, resolve_target
 
 from .users import User, is_root
+from .waiting import wait_until
 
 __all__ = ["ALIAS", "HOST_KEY_TYPES", "SSHD", "Sshd", "make_key"]
 
@@ -82,9 +81,10 @@ class Sshd:
         for key in self.host_keys if authority is not None else ():
             self._lines.append(f"HostCertificate {_certify(key, authority, self.host)}")
         self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-        self._log: list[str] = []
-        self._log_grew = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        # A file, not a pipe: what sshd has written is there to be read at once.
+        self._log = self.directory / "sshd.log"
+        self._log.touch()
 
     # --- what a test needs to know --------------------------------------------------------
 
@@ -97,15 +97,15 @@ class Sshd:
     @property
     def log(self) -> str:
         """What sshd said so far, at LogLevel VERBOSE."""
-        with self._log_grew:
-            return "".join(self._log)
+        return self._log.read_text("utf-8", "replace")
 
     def wait_for_log(self, text: str, seconds: float = READY_SECONDS) -> str:
         """The log, once `text` is in it; AssertionError with the log if that takes too long."""
-        with self._log_grew:
-            found = self._log_grew.wait_for(lambda: text in "".join(self._log), seconds)
-            assert found, f"{text!r} is not in the log:\n{''.join(self._log)}"
-            return "".join(self._log)
+        try:
+            wait_until(lambda: text in self.log, seconds)
+        except AssertionError:
+            raise AssertionError(f"{text!r} is not in the log:\n{self.log}") from None
+        return self.log
 
     def target(self, spelled: str = ALIAS, **keywords: str | int | None) -> Target:
         """The target, as the near side resolves it by its own ssh_config only."""
@@ -149,17 +149,15 @@ class Sshd:
         for _attempt in range(5):
             self.port = _free_port()
             config = self._write_config()
-            self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                # Its sessions' process groups and ours stay apart.
-                start_new_session=True,
-            )
-            threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [SSHD, "-D", "-e", "-f", str(config)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    # Its sessions' process groups and ours stay apart.
+                    start_new_session=True,
+                )
             if self._wait_until_it_listens():
                 break
         else:
@@ -175,11 +173,15 @@ class Sshd:
             self._process = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def kill_sessions(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def kill_sessions(self) -> None:
         """Ends the connections that are open, as a network that breaks would."""
-        for pid in self.session_pids():
+        open_now = set(self.session_pids())
+        for pid in open_now:
             with contextlib.suppress(ProcessLookupError):  # ended by itself just now
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGTERM)
+        # sshd hands the signal on to the process that holds the connection, and that one may
+        # carry what comes until then.
+        wait_until(lambda: open_now.isdisjoint(self.session_pids()), END_SECONDS)
 
     def session_pids(self) -> list[int]:
         """The processes of sshd that serve a connection each."""
@@ -233,27 +235,14 @@ class Sshd:
             encoding="utf-8",
         )
 
-    def _read_log(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            for line in process.stderr:
-                with self._log_grew:
-                    self._log.append(line)
-                    self._log_grew.notify_all()
-        with self._log_grew:
-            self._log_grew.notify_all()
-
     def _wait_until_it_listens(self) -> bool:
-        process, end = self._process, time.monotonic() + READY_SECONDS
+        process = self._process
         assert process is not None
         ready = f"Server listening on {self.host} port {self.port}"
-        with self._log_grew:
-            self._log_grew.wait_for(
-                lambda: ready in "".join(self._log) or process.poll() is not None,
-                end - time.monotonic(),
-            )
-            if ready in "".join(self._log) and process.poll() is None:
-                return True
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: ready in self.log or process.poll() is not None, READY_SECONDS)
+        if ready in self.log and process.poll() is None:
+            return True
         process.kill()
         process.wait()
         return False
