@@ -434,13 +434,15 @@ class Located:
     """The absolute path of each program that there is and that may be run.  Since 2.
 
     `path` is where they are looked for, without folders of shims; `shared`: the file is there,
-    and has the same content.
+    and has the same content; `no_accounting`: the slurm.conf by which the sacct among the
+    programs knows of no job.
     """
 
     request: int
     programs: dict[str, str] = field(default_factory=dict)
     path: str = ""
     shared: bool = False
+    no_accounting: str = ""
 
 
 @dataclass(frozen=True)

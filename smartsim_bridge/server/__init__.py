@@ -19,6 +19,7 @@ alarms       what a command is to do later, by name
 backlog      how many commands run at once, and who waits for a turn
 allowance    which programs may be run, where a list says so
 search_path  the PATH of its commands, on which no folder of shims may be
+accounting   whether sacct knows of jobs, by what slurm.conf says
 locating     which programs and files there are, for who asks before it runs any
 journal      what was asked and what became of it, over restarts; journal_file: its lines
 audit        who ran what, where that is wanted

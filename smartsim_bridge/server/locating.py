@@ -8,25 +8,30 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..protocol.messages import Locate, Located
+from .accounting import why_no_accounting
 from .search_path import path_without_shims
 
 __all__ = ["locate"]
 
 
-def locate(asked: Locate, path: str, allowed: Iterable[str] | None = None) -> Located:
-    """What there is now; `path` is the commands' PATH, `allowed` the programs that may be run."""
-    path = path_without_shims(path)
+def locate(
+    asked: Locate, environment: Mapping[str, str], allowed: Iterable[str] | None = None
+) -> Located:
+    """What there is now for commands with that environment; `allowed` are those that may be run."""
+    path = path_without_shims(environment.get("PATH", os.defpath))
     absolute = os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep)))
     names = (name for name in asked.programs if allowed is None or name in allowed)
-    found = {name: _program(name, absolute) for name in names}
+    looked = {name: _program(name, absolute) for name in names}
+    found = {name: where for name, where in looked.items() if where}
     return Located(
         asked.request,
-        {name: where for name, where in found.items() if where},
+        found,
         path,
         bool(asked.file) and _holds(asked.file, asked.payload),
+        why_no_accounting(found["sacct"], environment) if "sacct" in found else "",
     )
 
 

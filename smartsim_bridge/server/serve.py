@@ -326,9 +326,8 @@ class Server:
         )
 
     def _locate(self, asked: Locate, tell: Callable[[Located], None]) -> None:
-        path = self._environment.get("PATH", os.defpath)
         allowed = self._options.allow or None
-        looking = self._loop.run_in_executor(None, locate, asked, path, allowed)
+        looking = self._loop.run_in_executor(None, locate, asked, self._environment, allowed)
         looking.add_done_callback(lambda done: tell(done.result()))
 
     def _report(self, inquiry: Inquiry) -> Message:

@@ -34,7 +34,7 @@ __all__ = ["Shims", "ask_head", "open_shims", "shim_folders"]
 
 ASK_SECONDS = 15.0  # for the head to say what it has
 
-NO_ACCOUNTING = "Programs that follow their jobs by it, as SmartSim does, need slurmdbd there."
+WANT_ACCOUNTING = "Programs that follow their jobs by it, as SmartSim does, need slurmdbd there."
 
 log = logging.getLogger("smartsim_bridge.shims")
 
@@ -49,13 +49,16 @@ class Shims:
         self._entry: Entry | None = None
         self._reception: Reception | None = None
         self._notices: list[str] = []
-        self._has_told_of_sacct = False
+        self._has_told_of_accounting = False
 
     def open(self, settings: Settings) -> None:
         """Asks the head, and makes what it takes; raises CommandServerError or OSError."""
         self._survey = ask_head(self._bridge, settings)
         if not self._survey.programs:
             return
+        if self._survey.no_accounting:
+            self._has_told_of_accounting = True
+            self._notices.append(_no_accounting(self._bridge.core.host, self._survey))
         parent = Path(settings.state_directory) / "shims"
         folder = make_folder(parent, self._survey.programs, sys.executable)
         directory = socket_directory(settings.runtime_directory)
@@ -116,12 +119,11 @@ class Shims:
 
     def _note_failure(self, program: str, said: bytes) -> None:
         """Tells of a Slurm that does not say what became of jobs, as SmartSim and others ask."""
-        if program != "sacct" or self._has_told_of_sacct:
-            return
-        self._has_told_of_sacct = True
-        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2] or "no word why"
-        self._notices.append(f"sacct failed on {self._bridge.core.host}: {last}")
-        log.warning("%s.  %s", self._notices[-1], NO_ACCOUNTING)
+        if program == "sacct" and not self._has_told_of_accounting:
+            self._has_told_of_accounting = True
+            last = said.decode("utf-8", "replace").strip().rpartition("\n")[2] or "no word why"
+            self._notices.append(f"sacct failed on {self._bridge.core.host}: {last}")
+            log.warning("%s.  %s", self._notices[-1], WANT_ACCOUNTING)
 
 
 def open_shims(bridge: Bridge, settings: Settings) -> None:
@@ -144,7 +146,17 @@ def open_shims(bridge: Bridge, settings: Settings) -> None:
 
 
 def ask_head(bridge: Bridge, settings: Settings) -> Survey:
-    """What the head has of what shims stand in for.  Raises CommandServerError or OSError."""
+    """What the head has of what shims stand in for; the log is told of what it lacks.
+
+    Raises CommandServerError or OSError.
+    """
+    survey = _ask(bridge, settings)
+    if survey.no_accounting:
+        log.warning("%s.  %s", _no_accounting(bridge.core.host, survey), WANT_ACCOUNTING)
+    return survey
+
+
+def _ask(bridge: Bridge, settings: Settings) -> Survey:
     token, parent = uuid.uuid4().hex, Path(settings.state_directory) / "shims"
     make_private(parent)
     file = parent / f".token-{token}"
@@ -156,12 +168,16 @@ def ask_head(bridge: Bridge, settings: Settings) -> Survey:
         )
         found = bridge.portal.call(asking)
         if found is not None:
-            return Survey(found.programs, found.path, found.shared)
+            return Survey(found.programs, found.path, found.shared, found.no_accounting)
         asked = question(SCHEDULER_COMMANDS, str(file), SHIM_MARKER)
         answer = bridge.run(QUESTIONER, input=asked, timeout=ASK_SECONDS).stdout
         return read_answer(answer, token)
     finally:
         file.unlink(missing_ok=True)
+
+
+def _no_accounting(host: str, survey: Survey) -> str:
+    return f"sacct on {host} knows of no job: {survey.no_accounting} asks for no accounting"
 
 
 def shim_folders() -> Callable[[str], bool]:

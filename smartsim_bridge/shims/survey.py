@@ -30,11 +30,15 @@ printf "path %s\n" "$path"
 
 @dataclass(frozen=True)
 class Survey:
-    """`programs`: where the head has each command; `path`: its PATH less folders of shims."""
+    """`programs`: where the head has each command; `path`: its PATH less folders of shims.
+
+    `no_accounting` is the file by which its Slurm keeps no account of jobs.
+    """
 
     programs: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     files_are_shared: bool = False
+    no_accounting: str = ""
 
 
 # What the question is put to, on stdin: `ps` and the logs show this line, and not a page.

@@ -231,3 +231,39 @@ def variables(text: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in text.splitlines())
     ours = ("SLURM", "SBATCH", "SRUN", "PMI")
     return {name: value for name, _, value in pairs if name.startswith(ours)}
+
+
+# --- accounting ---------------------------------------------------------------------------------
+
+
+NOTICES = """
+import sys
+from smartsim_bridge import init_command_server
+with init_command_server("login1", autostart=True, prelude=sys.argv[1]) as bridge:
+    print(*bridge.status().notices, sep="\\n")
+    print(bridge.run(["sacct"]).stderr)
+"""
+
+WITHOUT_STORAGE = """
+grep -iv AccountingStorage /etc/slurm/slurm.conf > plain.conf
+export SLURM_CONF=$PWD/plain.conf
+"""
+
+
+def test_a_head_without_accounting_is_told_at_init(cluster: Cluster) -> None:
+    cluster.without_slurm("compute1")
+    here = cluster.near("compute1", "alice")
+    done = here.python(NOTICES, WITHOUT_STORAGE)
+    assert done.returncode == 0, done.stderr
+    notice, *sacct = done.stdout.splitlines()
+    assert notice == (
+        "sacct on login1 knows of no job: /home/alice/plain.conf asks for no accounting"
+    )
+    assert "storage is disabled" in "".join(sacct)  # as Slurm itself says
+    assert notice in done.stderr
+    assert "slurmdbd" in done.stderr
+
+
+def test_of_a_head_with_accounting_nothing_is_said(cluster: Cluster) -> None:
+    done = cluster.near("compute1", "alice").python(NOTICES, ":")
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

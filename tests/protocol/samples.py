@@ -35,7 +35,9 @@ ONE_OF_EACH: tuple[Message, ...] = (
     messages.Entry(8, "c1", ("echo", "a b"), messages.ENDED, 4711, 0, asked=1.5, ended=2.5),
     messages.CommandsEnd(8),
     messages.Locate(9, ("squeue", "sbatch"), "/home/alice/token", b"0123\n"),
-    messages.Located(9, {"squeue": "/usr/bin/squeue"}, "/usr/bin:/bin", True),
+    messages.Located(
+        9, {"squeue": "/usr/bin/squeue"}, "/usr/bin:/bin", True, "/etc/slurm/slurm.conf"
+    ),
     messages.Signal("c1", 15),
     messages.Terminate("c1", 1.5),
     messages.Inquiry(7),

@@ -30,13 +30,17 @@ def places(tmp_path: Path) -> list[str]:
     return [str(place) for place in found]
 
 
+def environment(places: list[str]) -> dict[str, str]:
+    return {"PATH": os.pathsep.join(places)}
+
+
 def test_programs_are_those_that_commands_find_less_what_is_a_shim(places: list[str]) -> None:
     _, real, last = places
     (Path(real) / "sacct").mkdir()
     (Path(real) / "srun").touch(mode=0o644)
     (Path(last) / "srun").symlink_to("squeue")
     names = ("squeue", "srun", "sacct", "cd", "", "../last/squeue", "a\0b")
-    found = locate(Locate(7, names), ":".join(places))
+    found = locate(Locate(7, names), environment(places))
     assert found.request == 7
     assert found.programs == {"squeue": f"{real}/squeue", "srun": f"{last}/srun"}
     assert found.path == f"{real}:{last}"
@@ -49,12 +53,25 @@ def test_a_directory_that_depends_on_where_one_is_does_not_count(
 ) -> None:
     monkeypatch.chdir(places[1])
     os.symlink(".", "bin")
-    assert locate(Locate(1, ("squeue",)), path).programs == {}
+    assert locate(Locate(1, ("squeue",)), {"PATH": path}).programs == {}
 
 
 def test_what_may_not_be_run_is_not_there(places: list[str]) -> None:
-    found = locate(Locate(1, ("squeue", "sbatch")), ":".join(places), ("sbatch",))
+    found = locate(Locate(1, ("squeue", "sbatch")), environment(places), ("sbatch",))
     assert list(found.programs) == ["sbatch"]
+
+
+def test_of_an_sacct_it_says_where_there_is_no_accounting(places: list[str]) -> None:
+    sacct, conf = Path(places[2]) / "sacct", Path(places[2]) / "slurm.conf"
+    sacct.write_text("#!/bin/sh\n", "ascii")
+    conf.write_text("ClusterName=c\n", "ascii")
+    there = {**environment(places), "SLURM_CONF": str(conf)}
+    asked = Locate(1, ("squeue", "sacct"))
+    assert locate(asked, there).no_accounting == ""  # nobody can run it
+    sacct.chmod(0o755)
+    assert locate(asked, there).no_accounting == str(conf)
+    assert locate(asked, there, ("squeue",)).no_accounting == ""
+    assert locate(Locate(1, ("squeue",)), there).no_accounting == ""
 
 
 def test_a_file_is_shared_that_holds_the_same(tmp_path: Path) -> None:
@@ -62,7 +79,7 @@ def test_a_file_is_shared_that_holds_the_same(tmp_path: Path) -> None:
     file.write_bytes(b"0123\n")
 
     def shared(payload: bytes, path: str = str(file)) -> bool:
-        return locate(Locate(1, (), path, payload), "").shared
+        return locate(Locate(1, (), path, payload), {}).shared
 
     assert shared(b"0123\n")
     for other in (b"", b"0123", b"0123\n\n", b"0124\n"):

@@ -22,6 +22,7 @@ from smartsim_bridge.stages import Stage
 from tests.shims.conftest import Session
 from tests.shims.test_reception import run
 from tests.support.local_server import LocalServer, MakeLocalServer
+from tests.support.scheduler import make_scheduler
 
 
 def ask(tmp_path: Path, path: str, *names: str) -> Survey:
@@ -105,7 +106,33 @@ def test_a_stage_tells_what_came_of_it(session: Session, monkeypatch: pytest.Mon
     assert status.notices == ()
 
 
-def test_a_head_without_accounting_is_told(
+def test_a_head_without_accounting_is_told_by_init(
+    make_local_server: MakeLocalServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    programs = make_scheduler(tmp_path / "bin")
+    (programs / "broken").touch()
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=c\n", "ascii")
+    with monkeypatch.context() as there:
+        there.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        there.setenv("SLURM_CONF", str(conf))
+        server = make_local_server()
+    with caplog.at_level(logging.WARNING, "smartsim_bridge.shims"):
+        bridge = server.init()
+    (notice,) = bridge.status().notices
+    assert notice == f"sacct on {bridge.core.host} knows of no job: {conf} asks for no accounting"
+    assert notice in str(bridge.status())
+    (told,) = caplog.records
+    assert notice in told.getMessage()
+    assert "slurmdbd" in told.getMessage()
+    assert run("sacct").returncode == 1
+    assert bridge.status().notices == (notice,)  # not once more
+
+
+def test_a_head_whose_sacct_fails_is_told(
     session: Session, scheduler: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (scheduler / "broken").touch()
