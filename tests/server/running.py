@@ -19,6 +19,8 @@ from tests.support.waiting import wait_until
 
 __all__ = ["Fleet", "is_running"]
 
+START_SECONDS = 60.0  # for a starter to say what it found or made
+
 Found = tuple[Beacon, Optional[Credentials]]
 
 
@@ -59,7 +61,7 @@ class Fleet:
 
     def finish(self, process: subprocess.Popen[str], nonce: str) -> Found:
         """What the starter found or made; fails with what it said."""
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=START_SECONDS)
         assert (process.returncode, err) == (0, "")
         found = find_ready_line(out, nonce)
         assert found is not None, out
@@ -77,7 +79,7 @@ class Fleet:
     def refuse(self, *options: str) -> str:
         """What a start says that must fail."""
         process, _ = self.launch(*options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=START_SECONDS)
         assert (process.returncode, out) == (1, "")
         assert "Traceback" not in err
         return err

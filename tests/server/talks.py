@@ -39,7 +39,7 @@ from smartsim_bridge.server.spool import Spool
 from smartsim_bridge.server.surroundings import Surroundings
 from tests.support.waiting import wait_until_async
 
-__all__ = ["Talk", "Told", "hello", "in_session"]
+__all__ = ["Talk", "Told", "hello", "hurry", "in_session"]
 
 SESSION = "5" * 32
 PATH = {"PATH": "/usr/bin:/bin"}
@@ -48,6 +48,16 @@ PATH = {"PATH": "/usr/bin:/bin"}
 def hello() -> Hello:
     """The first word of a client that nobody has met."""
     return Hello(OLDEST_PROTOCOL, PROTOCOL_VERSION, "0.1", secrets.token_hex(16))
+
+
+def hurry(command: Command) -> None:
+    """The time of whatever it is to do later has come: its limit, the end of a grace.
+
+    A short one of real time may be over before what it is to interrupt has begun.
+    """
+    due = command._alarms.hand_over()
+    command._alarms.clear()
+    command._alarms.take_over((0.0, what, detail) for _, what, detail in due)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from smartsim_bridge.server.backlog import (
     Pace,
     QueueFull,
 )
-from tests.support.loops import run
+from tests.support.loops import SECONDS, run
 from tests.support.waiting import wait_until_async
 
 
@@ -308,18 +308,18 @@ def test_wait_empty_returns_with_the_last_one_or_in_time(sluice: Sluice) -> None
     async def wait() -> None:
         backlog = Backlog(2)
         first, second = sluice.row("a b")
-        await asyncio.wait_for(backlog.wait_empty(60), 5)
+        await asyncio.wait_for(backlog.wait_empty(600), SECONDS)
         backlog.admit(first)
         backlog.admit(second)
-        await asyncio.wait_for(backlog.wait_empty(0.01), 5)
+        await asyncio.wait_for(backlog.wait_empty(0.01), SECONDS)
         assert backlog.running == 2
-        waiting = asyncio.ensure_future(backlog.wait_empty(60))
+        waiting = asyncio.ensure_future(backlog.wait_empty(600))
         await asyncio.sleep(0)
         backlog.leave(first)
         await asyncio.sleep(0)
         assert not waiting.done()
         backlog.leave(second)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, SECONDS)
 
     run(wait())
 
@@ -375,11 +375,22 @@ def is_ticking(backlog: Backlog) -> bool:
 
 
 class Slow:
-    """A backlog that may start `burst` at once and then `rate` per second."""
+    """A backlog that may start `burst` at once and then `rate` per second.
+
+    Its clock stands still until `let_time_pass`: however long a test takes to fill it, the
+    rate has given nothing yet.
+    """
 
     def __init__(self, rate: float, burst: float, limit: int = 100) -> None:
         self.sluice = Sluice()
-        self.backlog = Backlog(limit, pace=Pace(rate, burst=burst))
+        self.backlog = Backlog(limit, pace=Pace(rate, burst=burst), clock=self.clock)
+        self._since: float | None = None
+
+    def clock(self) -> float:
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def let_time_pass(self) -> None:
+        self._since = time.monotonic()
 
     def come(self, count: int, owner: str = "") -> list[Named]:
         row = [self.sluice.command(f"{owner}{number}") for number in range(count)]
@@ -390,12 +401,12 @@ class Slow:
 
 def test_excess_of_the_rate_waits_its_turn_and_starts_by_itself() -> None:
     async def wait() -> None:
-        began = time.monotonic()
         slow = Slow(rate=100, burst=2)
         slow.come(12)
         assert slow.sluice.started == ["0", "1"]
+        slow.let_time_pass()
         await wait_until_async(lambda: not slow.backlog.waiting)
-        assert time.monotonic() - began >= 0.099  # ten at a hundred per second
+        assert slow.clock() >= 0.099  # ten at a hundred per second
         assert slow.sluice.started == [str(number) for number in range(12)]
         assert not is_ticking(slow.backlog)
 
@@ -426,6 +437,7 @@ def test_clients_take_turns_at_the_rate_too() -> None:
         slow = Slow(rate=200, burst=1)
         slow.come(8, "a")
         slow.come(2, "b")
+        slow.let_time_pass()
         await wait_until_async(lambda: not slow.backlog.waiting)
         assert slow.sluice.started[:5] == ["a0", "a1", "b0", "a2", "b1"]
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import os
@@ -28,7 +27,8 @@ from smartsim_bridge.protocol.messages import (
     Started,
     Terminate,
 )
-from tests.server.talks import PATH, Told, in_session
+from smartsim_bridge.server.sessions import Session
+from tests.server.talks import PATH, Told, hurry, in_session
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -39,6 +39,12 @@ def result(*argv: str, **options: Any) -> Told:
             return await client.run(*argv, **options)
 
     return run(talk())
+
+
+def let_time_run_out(session: Session) -> None:
+    """Of the only command that runs."""
+    (command,) = session.commands
+    hurry(command)
 
 
 def is_gone(pid: int) -> bool:
@@ -272,16 +278,14 @@ def test_slow_reader_slows_its_own_command_only() -> None:
 
 
 def test_sleeping_commands_do_not_hold_up_others() -> None:
-    async def talk() -> float:
-        loop = asyncio.get_running_loop()
+    async def talk() -> None:
         async with in_session() as (client, _, _):
             for number in range(50):
-                client.start(f"s{number}", "sleep", "60")
-            began = loop.time()
-            await client.run("true")
-            return loop.time() - began
+                client.start(f"s{number}", "sleep", "600")
+            assert (await client.run("true")).end.code == 0
+            assert not any(client.commands[f"s{number}"].exits for number in range(50))
 
-    assert run(talk()) < 2
+    run(talk())
 
 
 def test_output_comes_while_the_command_runs() -> None:
@@ -340,13 +344,21 @@ def test_impossible_signal_does_nothing(number: int) -> None:
 
 def test_time_limit_ends_the_whole_group() -> None:
     async def talk() -> None:
-        async with in_session() as (client, _, _):
-            script = "trap '' TERM; sleep 60 & echo $!; sleep 60"
-            told = await client.run("sh", "-c", script, timeout=0.2)
+        async with in_session() as (client, session, _):
+            script = "trap '' TERM; sleep 600 & echo $!; sleep 600"
+            client.start("c", "sh", "-c", script, timeout=600.0)
+            told = client.commands["c"]
+            await client.until(lambda: told.out.endswith(b"\n"))
+            let_time_run_out(session)
+            await client.over("c")
             assert (told.end.timed_out, told.end.signal) == (True, signal.SIGKILL)
             await wait_until_async(lambda: is_gone(int(told.out)))
 
     run(talk())
+
+
+def test_time_limit_is_counted_in_seconds() -> None:
+    assert result("sleep", "600", timeout=0.2).end.timed_out
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0])
@@ -360,12 +372,15 @@ def test_command_within_its_time_is_not_timed_out() -> None:
 
 def test_terminate_asks_first_and_kills_after_the_grace() -> None:
     async def talk() -> None:
-        async with in_session() as (client, _, _):
+        async with in_session() as (client, session, _):
             script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
             client.start("c", "sh", "-c", script)
             told = client.commands["c"]
             await client.until(lambda: told.out)
-            client.link.send(Terminate("c", 0.5))
+            client.link.send(Terminate("c", 600.0))
+            await client.until(lambda: told.out == b"ready\nasked\n")
+            assert not told.exits
+            let_time_run_out(session)
             await client.over("c")
             assert told.out == b"ready\nasked\n"
             assert told.end.signal == signal.SIGKILL
@@ -378,7 +393,7 @@ def test_stopped_command_can_be_terminated() -> None:
         async with in_session() as (client, _, _):
             client.start("c", "sleep", "60")
             client.link.send(Signal("c", signal.SIGSTOP))
-            client.link.send(Terminate("c", 5.0))
+            client.link.send(Terminate("c", 600.0))
             assert (await client.over("c")).end.signal == signal.SIGTERM
 
     run(talk())
@@ -407,10 +422,13 @@ def test_exit_is_told_although_a_grandchild_holds_the_pipe() -> None:
 
 def test_killed_command_does_not_wait_for_a_grandchild_in_another_session() -> None:
     async def talk() -> None:
-        async with in_session() as (client, _, _):
+        async with in_session() as (client, session, _):
             script = '"$0" -c "$1" & wait'
-            told = await client.run("sh", "-c", script, sys.executable, DAEMON, timeout=1.0)
-            assert told.end.timed_out
+            client.start("c", "sh", "-c", script, sys.executable, DAEMON, timeout=600.0)
+            told = client.commands["c"]
+            await client.until(lambda: told.out.endswith(b"\n"))
+            let_time_run_out(session)
+            assert (await client.over("c")).end.timed_out
             os.kill(int(told.out), signal.SIGKILL)
 
     run(talk())
@@ -487,7 +505,10 @@ def test_message_about_an_unknown_stream_or_command_is_let_pass() -> None:
 def test_output_offsets_count_from_nought() -> None:
     async def talk() -> None:
         async with in_session() as (client, _, _):
-            await client.run("sh", "-c", "echo one; sleep 0.1; echo two")
+            client.start("c", "sh", "-c", "echo one; read x; echo two", stdin=PIPE)
+            await client.until(lambda: client.commands["c"].out == b"one\n")
+            client.feed("c", b"\n", eof=True)
+            await client.over("c")
             pieces = [one for one in client.all if isinstance(one, Output) and one.payload]
             assert [one.offset for one in pieces] == [0, 4]
 

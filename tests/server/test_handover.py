@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from smartsim_bridge.errors import ServerStartFailed
 from smartsim_bridge.protocol.messages import STDOUT, Start
 from smartsim_bridge.server import handover, succession
-from smartsim_bridge.server.adopted import Adopted
+from smartsim_bridge.server.adopted import Adopted, Child
 from smartsim_bridge.server.backlog import Backlog
 from smartsim_bridge.server.beacon_file import Lock
 from smartsim_bridge.server.commands import MAX_WAITING_BYTES, Command
@@ -327,13 +327,19 @@ def test_one_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(succession, "CHECK_SECONDS", 0.3)
     far = write_far_half(tmp_path / "far" / "x.pyz")
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
     python.chmod(0o700)
+    pids: list[int] = []
+
+    class Noticing(ExitWatch):
+        def watch(self, child: Child, on_exit: Callable[[], None]) -> None:
+            pids.append(child.pid)
+            super().watch(child, on_exit)
 
     async def wait() -> None:
         with pytest.raises(ServerStartFailed, match=r"has not answered in 0\.3 s"):
-            await ask(far, str(python))
-        pid = int((tmp_path / "pid").read_text())
+            await succession.check(str(python), str(far), Noticing(), needs_zmq=False)
+        (pid,) = pids  # it may have had no time to say it itself
         await wait_until_async(lambda: not Path(f"/proc/{pid}").exists())
 
     run(wait())

@@ -32,7 +32,7 @@ from smartsim_bridge.server.polls import BURST, CROWD_SECONDS, MAX_PACED, RATE, 
 from smartsim_bridge.server.runs import REMEMBERED
 from smartsim_bridge.server.sessions import Session
 from smartsim_bridge.server.surroundings import Gone
-from tests.server.talks import Hearing, Talk, Told, in_session
+from tests.server.talks import Hearing, Talk, Told, hurry, in_session
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -270,7 +270,7 @@ async def remain(here: Site, scheduler: Scheduler) -> None:
     assert scheduler.runs == 1
 
 
-@pytest.mark.parametrize("message", [Terminate("a" * 32, 5.0), Signal("a" * 32, signal.SIGTERM)])
+@pytest.mark.parametrize("message", [Terminate("a" * 32, 600.0), Signal("a" * 32, signal.SIGTERM)])
 def test_one_that_is_ended_leaves_the_answer_to_the_others(
     scheduler: Scheduler, message: Message
 ) -> None:
@@ -289,9 +289,10 @@ def test_one_that_is_ended_leaves_the_answer_to_the_others(
 def test_one_whose_time_is_up_does_too(scheduler: Scheduler) -> None:
     async def talk() -> None:
         async with site(scheduler, 3) as here:
-            await here.ask(0, "a", timeout=0.05)
+            await here.ask(0, "a", timeout=600.0)
             await here.ask(1, "b")
             await here.ask(2, "c")
+            hurry(here.command(0, "a"))  # not before the others have joined
             told = await here.over(0, "a")
             assert (told.end.signal, told.end.timed_out) == (signal.SIGKILL, True)
             await remain(here, scheduler)
@@ -349,7 +350,7 @@ def test_the_last_that_leaves_ends_the_process(scheduler: Scheduler) -> None:
             await here.ask(1, "b")
             await wait_until_async(lambda: scheduler.runs)
             for client, name in enumerate("ab"):
-                here.clients[client].link.send(Terminate(name * 32, 5.0))
+                here.clients[client].link.send(Terminate(name * 32, 600.0))
                 assert (await here.over(client, name)).end.signal == signal.SIGTERM
             with pytest.raises(ProcessLookupError):
                 os.kill(scheduler.pids[0], 0)
@@ -620,7 +621,7 @@ def test_one_that_waits_for_a_common_run_can_be_given_up(scheduler: Scheduler) -
 
     async def talk() -> None:
         async with one_that_waits(scheduler) as here:
-            here.clients[0].link.send(Terminate("a" * 32, 5.0))
+            here.clients[0].link.send(Terminate("a" * 32, 600.0))
             failed = (await here.over(0, "a")).failed
             assert failed is not None
             assert failed.errno == errno.ECANCELED
@@ -652,9 +653,13 @@ def test_only_so_many_questions_have_a_pace() -> None:
 
 
 def test_the_list_says_which_were_answered_by_another_run(scheduler: Scheduler) -> None:
+    now = [100.0]
+
     async def talk() -> None:
         async with site(scheduler) as here:
+            here.polls._clock = lambda: now[0]
             first = await here.ask(0, "a")
+            now[0] += 0.25
             await here.ask(1, "b")
             client = here.clients[0]
             client.link.send(ListCommands(1))
@@ -663,7 +668,7 @@ def test_the_list_says_which_were_answered_by_another_run(scheduler: Scheduler) 
             assert [one.state for one in entries] == ["running", "running"]
             assert [one.pid for one in entries] == [first.pid, first.pid]
             assert entries[0].note == ""
-            assert entries[1].note.startswith("answered by a run begun 0.")
+            assert entries[1].note.startswith("answered by a run begun 0.250 s before")
             scheduler.open()
             await here.over(1, "b")
 

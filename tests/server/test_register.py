@@ -46,7 +46,7 @@ from smartsim_bridge.server.register import Register
 from smartsim_bridge.server.spool import Spool
 from smartsim_bridge.server.surroundings import Gone, Surroundings
 from tests.support.loops import run
-from tests.support.waiting import wait_until_async
+from tests.support.waiting import PATIENCE, wait_until_async
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -93,7 +93,7 @@ class Office:
     async def close(self) -> None:
         """Killed: what its commands do now, the journal does not hear."""
         self.journal.close()
-        await self.register.settle(5.0)
+        await self.register.settle(PATIENCE)
         for command in self.backlog.commands:
             command.terminate(0.0)
             command.kill()
@@ -166,7 +166,7 @@ def test_submission_does_not_start_while_the_server_ends(tmp_path: Path) -> None
             ear = Ear()
             there.register.start(there.asked("echo done", keep=True), ear)
             there.backlog.is_closed = True
-            await there.register.settle(5.0)
+            await there.register.settle(PATIENCE)
             await ear.until(StartFailed)
             assert ear.heard(StartFailed)[0].errno == errno.ECANCELED
             assert not there.runs()
@@ -180,7 +180,7 @@ def test_submission_that_is_ended_before_the_disk_has_it_never_runs(tmp_path: Pa
             ear = Ear()
             there.register.start(there.asked("echo done", keep=True), ear)
             there.command().terminate(0.0)
-            await there.register.settle(5.0)
+            await there.register.settle(PATIENCE)
             await asyncio.sleep(0)
             assert ear.heard(StartFailed)
             assert not there.runs()

@@ -13,6 +13,7 @@ import pytest
 
 from smartsim_bridge.server import relay
 from smartsim_bridge.server.relay import CONNECTED
+from tests.support.waiting import PATIENCE
 
 # As the near half sends it: the text alone, in an interpreter that knows nothing of us.
 SCRIPT = Path(relay.__file__).read_text("utf-8")
@@ -39,7 +40,7 @@ def listening(tmp_path: Path) -> Iterator[tuple[Path, socket.socket]]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(PATIENCE)
         yield tmp_path / "s", server
 
 
@@ -59,7 +60,7 @@ def test_bytes_go_both_ways_after_the_marked_line(listening: tuple[Path, socket.
             assert came == everything
             peer.sendall(everything)
             assert stdout.read(len(everything)) == everything
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_end_of_stdin_closes_the_connection(listening: tuple[Path, socket.socket]) -> None:
@@ -70,12 +71,12 @@ def test_end_of_stdin_closes_the_connection(listening: tuple[Path, socket.socket
             stdin.write(b"last word")
             stdin.close()
             assert peer.makefile("rb").read() == b"last word"
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_nobody_listening_is_one_line_and_status_1(tmp_path: Path) -> None:
     with relaying(tmp_path / "none") as (process, _, _):
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, b"")
     assert str(tmp_path / "none") in err.decode()
     assert b"Traceback" not in err
@@ -88,7 +89,7 @@ def test_reader_that_went_away_ends_it_quietly(listening: tuple[Path, socket.soc
         stdout.close()
         with peer:
             peer.sendall(bytes(10))
-            process.wait(10)
+            process.wait(PATIENCE)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
 

@@ -167,19 +167,57 @@ def test_silent_connection_is_cut(places: Places, monkeypatch: pytest.MonkeyPatc
 def test_client_without_heartbeat_is_cut_and_one_with_stays(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visits, "DEFAULT_HEARTBEAT", 0.1)
+    monkeypatch.setattr(visits, "DEFAULT_HEARTBEAT", 0.05)  # it looks as often, by itself
+    monkeypatch.setattr(visits, "MISSED_HEARTBEATS", 72_000)  # and an hour is too long
 
     async def talk() -> None:
         async with serving(places) as server:
             alive, silent = await client_of(places), await client_of(places)
-            for number in range(20):
-                alive.send(Ping(number))
-                assert await alive.receive() == Pong(number)
-                await asyncio.wait([asyncio.ensure_future(silent.receive())], timeout=0.05)
+
+            def let_time_pass(seconds: float) -> None:
+                for visit in server._visits._visits.values():
+                    visit.heard -= seconds
+
+            let_time_pass(3000)
+            alive.send(Ping(1))
+            assert await alive.receive() == Pong(1)
+            let_time_pass(3000)
             with pytest.raises(LinkLost):
                 await silent.receive()
             assert len(server._visits) == 1
+            alive.send(Ping(2))
+            assert await alive.receive() == Pong(2)
             await alive.close()
+
+
+def test_server_with_a_client_or_a_command_stays(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks: list[int] = []  # how many commands ran at each
+    look = Server._idle
+
+    def count(server: Server) -> None:
+        looks.append(server._backlog.running)
+        look(server)
+
+    monkeypatch.setattr(Server, "_idle", count)
+    gate = tmp_path / "gate"
+
+    async def talk() -> None:
+        async with serving(places) as server:
+            client = Talk(await client_of(places))
+            # Only now: before somebody is here such a short time would be over.
+            server._options = replace(server._options, idle_seconds=0.05)
+            assert (await client.run("sleep", "0.2")).end.code == 0
+            assert looks == []
+            client.start("c", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.02; done")
+            await client.until(lambda: client.commands["c"].pid)
+            await client.close()
+            await wait_until_async(lambda: len(looks) >= 3)
+            assert not server._ended.done()
+            gate.touch()
+            await wait_until_async(server._ended.done)
+        assert set(looks[:3]) == {1}
 
     run(talk())
 
