@@ -4,16 +4,18 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from smartsim_bridge.bootstrap import shell as shell_module
-from smartsim_bridge.bootstrap.host import LocalHost
+from smartsim_bridge.bootstrap.host import LocalHost, Pipe
 from smartsim_bridge.bootstrap.shell import Answer, Shell
 from smartsim_bridge.deadline import Deadline
 from smartsim_bridge.errors import CommandsForbidden, LaunchFailed, ProbeFailed
 from tests.bootstrap.samples import CREDENTIALS, NONCE, Head, write_program
+from tests.support.waiting import wait_until
 
 
 def ask(shell: Shell, lines: str) -> Answer:
@@ -21,8 +23,8 @@ def ask(shell: Shell, lines: str) -> Answer:
 
 
 @contextmanager
-def hurried(host: LocalHost, seconds: float = 0.2, prelude: str = "") -> Iterator[Shell]:
-    with Shell(host, prelude=prelude, deadline=Deadline(seconds), nonce=NONCE) as shell:
+def hurried(host: LocalHost, seconds: float = 0.2) -> Iterator[Shell]:
+    with Shell(host, deadline=Deadline(seconds), nonce=NONCE) as shell:
         yield shell
 
 
@@ -84,13 +86,30 @@ def test_bytes_that_are_no_text_survive(head: Head) -> None:
     assert said.encode("utf-8", "surrogateescape") == b"\xff\n\n"
 
 
-def test_a_hanging_start_up_file_ends_with_the_deadline_and_is_quoted(head: Head) -> None:
+def test_a_hanging_start_up_file_ends_with_the_deadline_and_is_quoted(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
     login = write_program(head.programs / "hanging", "echo checking quota; exec sleep 1000")
-    with hurried(head.host(str(login)), 0.5) as shell, pytest.raises(ProbeFailed) as raised:
-        ask(shell, "echo never")
+    with head.shell(str(login)) as shell:
+        _hurry_after(b"quota", shell, monkeypatch)
+        with pytest.raises(ProbeFailed) as raised:
+            ask(shell, "echo never")
 
     assert "The shell did not answer in time [host me@login1, step probe]" in str(raised.value)
     assert raised.value.noise == "  checking quota"
+
+
+def _hurry_after(words: bytes, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is near once the host has said that much, however long it took to start."""
+    open_stdio = shell._connection.open_stdio
+
+    def open_and_hear(command: str, *, deadline: Deadline | None = None) -> Pipe:
+        pipe = open_stdio(command, deadline=deadline)
+        wait_until(lambda: words in pipe.socket.recv(1000, socket.MSG_PEEK))
+        shell.deadline = Deadline(0.2)
+        return pipe
+
+    monkeypatch.setattr(shell._connection, "open_stdio", open_and_hear)
 
 
 def test_the_fault_is_the_one_that_was_asked_for(head: Head) -> None:
@@ -153,15 +172,20 @@ def test_a_slow_shell_is_told_that_this_was_all_and_the_next_one_is_waited_for(
     monkeypatch.setattr(shell_module, "PATIENCE", 0.05)
     login = write_program(head.programs / "slow", """read -r go <"$HOME/fifo"; eval "$2" """)
     os.mkfifo(head.home / "fifo")
-    starts = [threading.Timer(0.3, (head.home / "fifo").write_text, ["go\n"]) for _ in range(2)]
-    with head.shell(str(login), prelude="LOADED=yes") as shell:
-        starts[0].start()
+
+    def let_start() -> None:
+        (head.home / "fifo").write_text("go\n")  # waits for its reader
+
+    def let_start_late() -> None:
+        wait_until(lambda: shell._is_last)
+        let_start()
+
+    with head.shell(str(login), prelude="LOADED=yes") as shell, ThreadPoolExecutor(1) as thread:
+        thread.submit(let_start_late)
         first = ask(shell, "echo $$")
-        starts[1].start()
+        thread.submit(let_start)
         second = ask(shell, "echo $LOADED $$")
         third = ask(shell, "echo $$")
-    for start in starts:
-        start.join()
 
     assert (first.status, second.status) == (0, 0)
     assert second.text.split()[0] == "yes"
@@ -172,11 +196,11 @@ def test_a_slow_shell_is_told_that_this_was_all_and_the_next_one_is_waited_for(
 def test_a_shell_that_is_ours_may_be_silent_for_long(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell_module, "PATIENCE", 0.2)
     os.mkfifo(head.home / "fifo")
     late = threading.Timer(0.5, (head.home / "fifo").write_text, ["go\n"])
     with head.shell() as shell:
         first = ask(shell, "echo $$")
+        monkeypatch.setattr(shell_module, "PATIENCE", 0.2)  # not before: it must start, too
         late.start()
         ask(shell, f"read -r go <'{head.home}/fifo'")
         assert ask(shell, "echo $$") == first
