@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import subprocess
@@ -16,7 +15,7 @@ from smartsim_bridge.errors import AuthenticationFailed, AuthenticationRequired
 from smartsim_bridge.ssh.target import Target
 from tests.support.fixtures import Connect, MakeSshd
 from tests.support.sshd import Sshd, make_key
-from tests.support.users import User, is_root, throwaway_user
+from tests.support.users import User, is_root, user_of_nobody_else
 from tests.support.waiting import wait_until
 
 BY_ANSWER = ("PubkeyAuthentication no", "PasswordAuthentication yes")
@@ -44,13 +43,13 @@ def password(head_user: User) -> str:
 
 
 @pytest.fixture
-def expired_user(needs_sshd: None) -> User:
+def expired_user(needs_sshd: None) -> Iterator[User]:
     """Who must choose a new password with the next login."""
     if not is_root():
         pytest.skip("making a user needs root")
-    user = throwaway_user("ssb_dave" + os.environ.get("PYTEST_XDIST_WORKER", ""))
-    subprocess.run(["chage", "-d", "0", user.name], check=True)
-    return user
+    with user_of_nobody_else("ssb_dave") as user:
+        subprocess.run(["chage", "-d", "0", user.name], check=True)
+        yield user
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from smartsim_bridge.protocol.beacon import Beacon
 
 from .head_python import HeadPython, find_python, install_zmq
 from .sshd import HOST_KEY_TYPES, Sshd
-from .users import User, is_root, throwaway_user
+from .users import User, is_root, user_of_nobody_else
 from .waiting import wait_until
 
 __all__ = [
@@ -222,14 +222,13 @@ def lonely_user(needs_sshd: None) -> Iterator[User]:
     """A user of no other test, whose directories outside the home may be spoilt."""
     if not is_root():
         pytest.skip("making a user needs root")
-    # One for each of several processes of tests: what is hers in /tmp is removed, and squatted.
-    user = throwaway_user("ssb_carol" + os.environ.get("PYTEST_XDIST_WORKER", ""))
-    paths = [Path(root, f"smartsim-bridge-{user.uid}") for root in NODE_ROOTS]
-    for path in paths:
-        _remove(path)
-    yield user
-    for path in paths:
-        _remove(path)
+    with user_of_nobody_else("ssb_carol") as user:  # what is hers in /tmp is removed, and squatted
+        paths = [Path(root, f"smartsim-bridge-{user.uid}") for root in NODE_ROOTS]
+        for path in paths:
+            _remove(path)
+        yield user
+        for path in paths:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

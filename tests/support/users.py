@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import itertools
 import os
 import pwd
 import secrets
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["User", "is_root", "us", "throwaway_user"]
+__all__ = ["User", "is_root", "us", "throwaway_user", "user_of_nobody_else"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ def throwaway_user(name: str) -> User:
         _run(["chpasswd"], f"{name}:{password}\n")
     entry = pwd.getpwnam(name)
     return User(name, entry.pw_uid, entry.pw_gid, password)
+
+
+@contextlib.contextmanager
+def user_of_nobody_else(name: str) -> Iterator[User]:
+    """The first of `name`0, `name`1 ... whom no other test of this machine has just now.
+
+    Whatever process it is in, of this run or of another: what is hers outside her home, or
+    her password, may be changed.
+    """
+    import fcntl
+
+    for number in itertools.count():
+        with (_private_directory() / f"{name}{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield throwaway_user(f"{name}{number}")
+            return
 
 
 def _exists(name: str) -> bool:
