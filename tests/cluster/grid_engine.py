@@ -21,7 +21,7 @@ MASTER = "login1"
 # What each command is a link to, by Debian's package.
 WRAPPER = "/usr/share/gridengine/gridengine-wrapper"
 KNOWN_MASTER = "/var/lib/gridengine/default/common/act_qmaster"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 # Makes what the package leaves to the site, and a scheduler that does not wait for its turn.
 SET_UP = """

@@ -21,7 +21,8 @@ from .topology import Place
 __all__ = ["PATH", "Host"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT_SECONDS = 30.0
+BOOT_SECONDS = 90.0  # longer than the host itself waits for any of its daemons
+END_SECONDS = 60.0  # for processes that were killed to be gone
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 # Lives, with its mounts, until its standard input ends.
 _ROOM = f"""
@@ -54,7 +55,7 @@ class Host:
         user: str = "root",
         input: str = "",
         env: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command in the host as `user`, in its home directory."""
@@ -139,7 +140,7 @@ class Host:
     def show_slurm(self) -> None:
         """Undoes it, for what is run afterwards."""
         if self._room is not None:
-            self._room.communicate(timeout=10)
+            self._room.communicate(timeout=END_SECONDS)
             self._room = None
 
     # --- life -----------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Host:
         """Waits for its end, which somebody else has brought about."""
         self.show_slurm()
         if self._init is not None:
-            self._init.wait(10)
+            self._init.wait(END_SECONDS)
             for pipe in (self._init.stdin, self._init.stdout):
                 assert pipe is not None
                 pipe.close()

@@ -8,7 +8,7 @@ from .cluster import Cluster
 
 __all__ = ["ids_by_name", "is_over", "state_of", "steps_of", "wait_for_job", "wait_for_running"]
 
-JOB_SECONDS = 20.0
+JOB_SECONDS = 60.0
 
 
 def state_of(cluster: Cluster, job: str) -> str:

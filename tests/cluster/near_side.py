@@ -15,10 +15,15 @@ from .host import Host
 from .session import Session, open_session
 from .site import CLONE
 
-__all__ = ["NearSide", "Outcome"]
+__all__ = ["SOON", "NearSide", "Outcome"]
 
 # What a process needs to start Python and end, on a machine that is busy.
-PROCESS_SECONDS = 20.0
+PROCESS_SECONDS = 60.0
+# For a login, a server that starts and the handshake.  Five seconds on a machine that nobody else
+# uses; a test that must not take all of it says SOON.
+CONNECT_SECONDS = 60.0
+# A rung that used up the time of those behind it would take all of CONNECT_SECONDS.
+SOON = CONNECT_SECONDS / 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class NearSide:
         *,
         run: Sequence[Sequence[str]] = (),
         answers: Sequence[tuple[str, str]] | Sequence[Sequence[str]] = (),
-        timeout: float = 30.0,
+        timeout: float = CONNECT_SECONDS,
         env: Mapping[str, str] | None = None,
         **keywords: Any,
     ) -> Outcome:
@@ -86,7 +91,7 @@ class NearSide:
         self, addr: str = "login1", *, env: Mapping[str, str] | None = None, **keywords: Any
     ) -> AbstractContextManager[Session]:
         """A process that keeps its bridge open, for programs that use its shims."""
-        asked = {"addr": addr, "autostart": True, **keywords}
+        asked = {"addr": addr, "autostart": True, "timeout": CONNECT_SECONDS, **keywords}
         return open_session(self.host, self.user, asked, env or {})
 
     def cli(
@@ -94,7 +99,7 @@ class NearSide:
         *arguments: str,
         input: str = "",
         env: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> subprocess.CompletedProcess[str]:
         """The smartsim-bridge command; its exit code is the caller's to look at."""
         command = Path(sys.executable).with_name("smartsim-bridge")
@@ -114,7 +119,7 @@ class NearSide:
         *arguments: str,
         input: str = "",
         env: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> subprocess.CompletedProcess[str]:
         """A script that can import this project."""
         return self.host.run(

@@ -17,7 +17,7 @@ from .host import Host
 
 __all__ = ["Session", "open_session"]
 
-END_SECONDS = 30.0
+END_SECONDS = 60.0
 
 # Tells what its children would find, and holds the bridge until its input ends.
 _HOLD = """
@@ -48,7 +48,7 @@ class Session:
         *command: str,
         input: str = "",
         env: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         environment = {**(env or {}), **self.env}

@@ -15,7 +15,7 @@ from pathlib import Path
 from .accounts import KeyRing, write_homes
 from .topology import HOSTS, LOGIN_ADDRESS, LOGIN_ALIAS, LOGIN_TURNS
 
-__all__ = ["CLONE", "Site", "other_pythons"]
+__all__ = ["CLONE", "EMPTY_PLACES", "Site", "other_pythons"]
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -24,6 +24,8 @@ EMPTY_PLACES = ("/mnt", "/media", "/srv", "/opt")
 # Every host has these anyway.
 SYSTEM = (Path("/usr"), Path("/etc"), Path("/lib"))
 STRICT_PORTS = (2200, 2201, 2202)
+KEY_SECONDS = 60.0
+END_SECONDS = 60.0  # for all processes of the site to be gone
 
 
 class Site:
@@ -57,7 +59,7 @@ class Site:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(END_SECONDS)
         self._process.stdout.close()
 
     # --- files ------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class Site:
         makers = [_start_keygen(directory / name) for name in (*HOSTS, "user")]
         makers.append(_start_keygen(directory / "locked", "sesame"))
         for maker in makers:
-            assert maker.wait(10) == 0
+            assert maker.wait(KEY_SECONDS) == 0
         self.keys = KeyRing(
             key=self.host_key("user"),
             public=self.host_key("user.pub"),

@@ -15,7 +15,7 @@ from .site import CLONE
 pytestmark = pytest.mark.cluster
 
 EXAMPLES = CLONE / "examples"
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 # Runs all cells in a kernel of this Python; prints what they said.
@@ -24,7 +24,7 @@ import sys
 import nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=60).execute()
+NotebookClient(notebook, timeout=120).execute()
 for cell in notebook.cells:
     for output in cell.get("outputs", ()):
         print(output.get("text", ""), end="")

@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
-JOB_SECONDS = 20.0
+JOB_SECONDS = 60.0
 SCRIPT = "#!/bin/sh\n#$ -j y\necho said $1\n"
 
 

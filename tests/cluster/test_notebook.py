@@ -68,7 +68,7 @@ def test_the_stop_button_ends_a_step_on_the_nodes(cluster: Cluster, presses: str
     """srun wants to be interrupted twice within a second; most press a button once."""
     cluster.without_slurm("compute1")
     near = cluster.near("compute1", "alice")
-    done = near.python(INTERRUPTED, presses, env={"PYTHONPATH": str(CLONE)}, timeout=60)
+    done = near.python(INTERRUPTED, presses, env={"PYTHONPATH": str(CLONE)})
     assert done.stdout.splitlines() == ["KeyboardInterrupt: "], done.stderr
     login1 = cluster.host("login1")
     wait_until(lambda: login1.run("squeue", "--me", "--noheader", user="alice").stdout == "")

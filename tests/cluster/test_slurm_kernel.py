@@ -18,8 +18,8 @@ from tests.support.waiting import wait_until
 pytest.importorskip("nbclient")
 pytestmark = pytest.mark.cluster
 
-NOTEBOOK_SECONDS = 90.0
-END_SECONDS = 15.0
+NOTEBOOK_SECONDS = 240.0
+END_SECONDS = 60.0
 
 CONNECT = """
 from smartsim_bridge import init_command_server

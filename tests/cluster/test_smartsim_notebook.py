@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 WHOLE = Path(__file__).with_name("experiments") / "whole.py"
 SEED = CLONE / "examples/seed.py"
 OUTPUT = "/home/alice/output"
-NOTEBOOK_SECONDS = 120.0
+NOTEBOOK_SECONDS = 240.0
 CONNECT = """
 from smartsim_bridge import init_command_server
 bridge = init_command_server("login1", autostart=True)
