@@ -26,7 +26,7 @@ from .topology import HOSTS, NODES
 
 __all__ = ["Cluster"]
 
-SLURM_SECONDS = 20.0
+SLURM_SECONDS = 60.0
 
 
 class Cluster:
@@ -77,8 +77,11 @@ class Cluster:
             if not host.is_up():
                 host.reboot()
             host.show_slurm()
+        # Nobody may submit a job while they are cancelled, and none may run afterwards.
+        inits = {host.network: host.pid for host in self._hosts.values()}
+        kill_account_processes(inits)
         self._cancel_jobs()
-        kill_account_processes({host.network for host in self._hosts.values()})
+        kill_account_processes(inits)
         for host in self._hosts.values():
             host.empty_scratch()
         self._site.write_homes()
