@@ -15,12 +15,12 @@ from .accounts import ACCOUNTS, TOTP_SECRET
 from .cluster import Cluster
 from .codes import one_time_code
 from .host import Host
-from .site import CLONE
+from .site import CLONE, EMPTY_PLACES
 from .topology import HOSTS
 
 pytestmark = pytest.mark.cluster
 
-BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
+BATCH = ("-oBatchMode=yes", "-oConnectTimeout=60")
 SSH = ("ssh", *BATCH)
 IMPATIENT = ("-oConnectTimeout=1",)  # ssh takes the first that it is given
 PORT = 5555
@@ -35,7 +35,7 @@ with socket.create_server(("", {PORT})) as server:
 CALL = f"""
 import socket, sys
 try:
-    with socket.create_connection((sys.argv[1], {PORT}), 1.0) as link:
+    with socket.create_connection((sys.argv[1], {PORT}), float(sys.argv[2])) as link:
         print(link.recv(5).decode())
 except OSError as failed:
     print(type(failed).__name__)
@@ -70,7 +70,7 @@ def test_a_job_runs_on_two_nodes_and_is_accounted_for(cluster: Cluster) -> None:
     assert sorted(done.stdout.split()) == ["compute1", "compute2"]
     batch = login1.run("sbatch", "--parsable", "-N2", "--wrap", "srun hostname", user="alice")
     job, output = batch.stdout.strip(), login1.path("/home/alice")
-    wait_until(lambda: "COMPLETED" in state_of(login1, job), 20)
+    wait_until(lambda: "COMPLETED" in state_of(login1, job))
     assert sorted((output / f"slurm-{job}.out").read_text().split()) == ["compute1", "compute2"]
 
 
@@ -111,18 +111,18 @@ def test_the_firewall_drops_rejects_or_opens(cluster: Cluster) -> None:
     server = cluster.host("login1").popen(sys.executable, "-c", LISTEN, user="alice")
     assert server.stdout is not None
     assert server.stdout.readline() == "listens\n"
-    assert call(cluster, "compute1") == "TimeoutError"
+    assert call(cluster, "compute1", 1.0) == "TimeoutError"
     cluster.firewall.strict(reject=True)
     assert call(cluster, "compute1") == "ConnectionRefusedError"
     cluster.firewall.open()
     assert call(cluster, "compute1") == "hello"
-    assert call(cluster, "laptop") == "TimeoutError"
+    assert call(cluster, "laptop", 1.0) == "TimeoutError"
     server.kill()
-    server.communicate(timeout=30)
+    server.communicate(timeout=60)
 
 
-def call(cluster: Cluster, host: str) -> str:
-    code = ("-c", CALL, cluster.host("login1").address)
+def call(cluster: Cluster, host: str, seconds: float = 60.0) -> str:
+    code = ("-c", CALL, cluster.host("login1").address, str(seconds))
     # socket.timeout is another name of TimeoutError from Python 3.10 on only.
     said = cluster.host(host).run(sys.executable, *code, user="alice").stdout.strip()
     return "TimeoutError" if said == "timeout" else said
@@ -141,7 +141,7 @@ def test_a_cut_link_stops_what_is_open_until_it_heals(cluster: Cluster) -> None:
     talk.stdin.flush()
     cluster.firewall.heal()
     assert talk.stdout.readline() == "after\n"
-    talk.communicate(timeout=30)
+    talk.communicate(timeout=60)
 
 
 def test_the_remote_host_gets_in_by_the_gateway_only(cluster: Cluster) -> None:
@@ -194,7 +194,7 @@ def test_an_account_has_its_shell(cluster: Cluster, user: str) -> None:
 
 def test_a_slow_rc_file_is_slow(cluster: Cluster) -> None:
     bashrc = cluster.host("login1").path("/home/sloth/.bashrc")
-    assert bashrc.read_text() == "sleep 3\n"
+    assert "sleep 3\n" in bashrc.read_text()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_port_takes_one_session_per_connection(cluster: Cluster) -> None:
     assert master.stdout.readline() == "ready\n"
     refused = log_in(cluster, "alice", "hostname", options=(*shared, "-oControlMaster=no"))
     assert "refused" in refused.stderr
-    master.communicate(timeout=30)
+    master.communicate(timeout=60)
 
 
 # --- hosts ------------------------------------------------------------------------------------
@@ -286,8 +286,8 @@ def test_a_reboot_ends_processes_and_changes_the_boot_id(cluster: Cluster) -> No
     host.run("touch", "kept", user="alice")
     former = boot_id(host)
     host.reboot()
-    assert process.wait(10) != 0
-    process.communicate(timeout=30)
+    assert process.wait(60) != 0
+    process.communicate(timeout=60)
     assert boot_id(host) != former
     assert "kept" in log_in(cluster, "alice", "ls", host="login3").stdout
 
@@ -305,7 +305,7 @@ def test_who_kills_what_popen_returned_kills_the_command(cluster: Cluster) -> No
     process = host.popen("sleep", "1234.5", user="alice")
     wait_until(lambda: host.runs("sleep", "1234.5"))
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     wait_until(lambda: not host.runs("sleep", "1234.5"))
 
 
@@ -320,11 +320,11 @@ def test_a_reset_leaves_no_trace(cluster: Cluster) -> None:
     log_in(cluster, "alice", "true")
     assert login1.sshd_log() != ""
     cluster.reset()
-    assert process.wait(10) != 0
-    process.communicate(timeout=30)
+    assert process.wait(60) != 0
+    process.communicate(timeout=60)
     assert "kept" not in login1.run("ls", "-R", "/home/alice", "/tmp", "/dev/shm").stdout
     assert login1.sshd_log() == ""
-    wait_until(lambda: not login1.run("squeue", "-h", "-t", "R,PD").stdout, 10)
+    wait_until(lambda: not login1.run("squeue", "-h", "-t", "R,PD").stdout)
 
 
 ANOTHER_CLUSTER = """
@@ -346,14 +346,21 @@ def test_a_second_cluster_dies_with_its_process_and_leaves_nothing(cluster: Clus
     assert len(hosts) == 2
     assert log_in(cluster, "alice", "hostname").stdout == "login1\n"  # ours is another
     other.send_signal(signal.SIGKILL)
-    other.communicate(timeout=30)
-    wait_until(lambda: not any(host.exists() for host in hosts), 5)
+    other.communicate(timeout=60)
+    wait_until(lambda: not any(host.exists() for host in hosts))
     assert traces() == before
 
 
 def traces() -> list[str]:
-    """What a cluster could leave on the machine itself."""
-    places = ("/run/netns", "/etc/netns", "/mnt", "/home")
+    """What a cluster could leave on the machine itself.
+
+    By its own names: other tests make users and mount file systems there at the same time.
+    """
+    places = ("/run/netns", "/etc/netns", *EMPTY_PLACES)
     names = [str(path) for place in places for path in Path(place).glob("*")]
+    homes = [account.home for account in ACCOUNTS.values() if Path(account.home).exists()]
     mounts = Path("/proc/self/mounts").read_text("utf-8").splitlines()
-    return sorted([*names, *mounts, Path("/etc/passwd").read_text("utf-8")])
+    ours = [one for one in mounts if one.split()[0] in {"cluster", "bare-bin", *HOSTS}]
+    users = Path("/etc/passwd").read_text("utf-8").splitlines()
+    accounts = [one for one in users if one.partition(":")[0] in ACCOUNTS]
+    return sorted([*names, *homes, *ours, *accounts])
