@@ -65,7 +65,7 @@ ACCOUNTS = {
         Account("zoe", 24006, "/usr/bin/zsh"),
         Account("kurt", 24007, "/usr/bin/ksh"),
         Account("dora", 24008, "/bin/dash"),
-        Account("sloth", 24009, files={".bashrc": "sleep 3\n"}),
+        Account("sloth", 24009, files={".bashrc": "echo >> ~/paid; sleep 3\n"}),
         Account("kim", 24010),
         Account("mfa", 24011, files={".google_authenticator": _TOTP_STATE}),
         Account("force", 24012),
