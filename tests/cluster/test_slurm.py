@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.cluster
 
 # From a kill of the shim to the end of what it ran on the cluster.
-END_SECONDS = 15.0
+END_SECONDS = 60.0
 
 
 @pytest.fixture(params=["compute1", "laptop"])
@@ -136,8 +136,31 @@ def test_output_is_seen_while_the_step_runs(cluster: Cluster, session: Session) 
         assert srun.stdout is not None
         assert srun.stdout.readline() == "first\n"
         cluster.host("login1").run("touch", "go", user="alice")
-        assert srun.communicate(timeout=30) == ("last\n", "")
+        assert srun.communicate(timeout=60) == ("last\n", "")
         assert srun.returncode == 0
+
+
+COMPLAINTS = "/tmp/complaints"
+ONE_MORE = "interrupt (one more within 1 sec to abort)"
+FORCED = "forcing job termination"
+MOST_PRESSES = 30  # where the machine is so busy that a second passes between two of them
+
+
+def press_ctrl_c(session: Session, srun: subprocess.Popen[str], pid: str) -> None:
+    """As a person does: srun wants it twice within a second, and says so where it came later."""
+    complaints = session.host.path(COMPLAINTS)
+    for presses in range(1, MOST_PRESSES + 1):
+        session.host.run("kill", "-INT", pid, user="alice")
+        # No press is lost: srun has answered each before the next.
+        wait_until(lambda: has_answered(complaints.read_text(), presses), END_SECONDS)  # noqa: B023
+        if FORCED in complaints.read_text():
+            assert presses > 1
+            return
+    raise AssertionError(complaints.read_text())
+
+
+def has_answered(said: str, presses: int) -> bool:
+    return FORCED in said or said.count(ONE_MORE) == presses
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
@@ -145,20 +168,19 @@ def test_a_shim_that_is_stopped_takes_its_step_along(
     cluster: Cluster, session: Session, how: signal.Signals
 ) -> None:
     # The shell becomes the shim: its number is the shim's.
-    words = ("sh", "-c", 'echo $$; exec "$@"', "sh", "srun", "-J", "long", "sleep", "1000")
+    line = f'echo $$; exec "$@" 2>{COMPLAINTS}'
+    words = ("sh", "-c", line, "sh", "srun", "-J", "long", "sleep", "1000")
     with session.popen(*words) as srun:
         assert srun.stdout is not None
         pid = srun.stdout.readline().strip()
         job = wait_for_running(cluster, "long")
         wait_until(lambda: steps_of(cluster, job) == ["long|RUNNING"])
-        began = time.monotonic()
-        kill = f"kill -{how.value} {pid}"
-        if how is signal.SIGINT:  # Slurm wants to be told twice, within a second
-            kill = f"{kill}; sleep 0.2; {kill}"
-        session.host.run("sh", "-c", kill, user="alice")
+        if how is signal.SIGINT:
+            press_ctrl_c(session, srun, pid)
+        else:
+            session.host.run("kill", f"-{how.value}", pid, user="alice")
         srun.communicate(timeout=END_SECONDS)
         wait_until(lambda: is_over(cluster, job), END_SECONDS)
-        assert time.monotonic() - began < END_SECONDS
         nodes = [cluster.host(name) for name in ("compute1", "compute2")]
         wait_until(lambda: not any(node.runs("sleep", "1000") for node in nodes), END_SECONDS)
 
