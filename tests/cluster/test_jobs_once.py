@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from smartsim_bridge.server.polls import RATE
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
 from tests.cluster.jobs import ids_by_name, wait_for_job
@@ -21,7 +22,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 # Of a link that breaks while the answer is on its way.
 RACE_SECONDS = 0.02
 
@@ -127,8 +128,8 @@ sleep 1
 exec "$REAL" "$@"
 """
 SHIMS = 100
-HANDFUL = 8
-MEDIAN_SECONDS = 8.0  # squeue's own, and to start a hundred interpreters at once
+HANDFUL = 8  # and what the time brings that the shims need to come
+ALONE_SECONDS = SHIMS / 2  # what the median would be if each had to wait for those before it
 # One process starts them all at once, and measures each; so it does with what a shim is at least.
 MANY = """
 import json, subprocess, sys, time
@@ -137,24 +138,26 @@ def measure(command):
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
     return time.monotonic() - began, done.returncode, done.stderr
-count = int(sys.argv[1])
+count, began = int(sys.argv[1]), time.monotonic()
 bare = [sys.executable, "-I", "-S", "-c", "pass"]
 with ThreadPoolExecutor(count) as pool:
     shims = list(pool.map(measure, [["squeue", "--me", "-h"]] * count))
+    seconds = time.monotonic() - began
     interpreters = list(pool.map(measure, [bare] * count))
-print(json.dumps([shims, interpreters]))
+print(json.dumps([shims, interpreters, seconds]))
 """
 
 
 def test_a_hundred_shims_ask_the_scheduler_a_handful_of_times(cluster: Cluster) -> None:
     with session_with(cluster, "squeue", COUNTED_SQUEUE) as session:
-        shims, bare = json.loads(session.run(sys.executable, "-c", MANY, str(SHIMS)).stdout)
+        said = session.run(sys.executable, "-c", MANY, str(SHIMS)).stdout
+    shims, bare, seconds = json.loads(said)
     runs = len(cluster.host("login1").path("/tmp/runs").read_text().splitlines())
     assert [(status, complained) for _, status, complained in shims] == [(0, "")] * SHIMS
-    assert runs <= HANDFUL
+    assert runs <= HANDFUL + RATE * seconds
     median, least = (statistics.median(one[0] for one in kind) for kind in (shims, bare))
     print(f"{SHIMS} shims: {runs} runs, median {median:.3f} s; bare interpreters {least:.3f} s")
-    assert median < MEDIAN_SECONDS
+    assert median < ALONE_SECONDS
 
 
 # --- a link that is away for a while ------------------------------------------------------------
@@ -175,7 +178,7 @@ for line in sys.stdin:
 def test_a_poller_does_not_notice_a_cut(cluster: Cluster, seconds: float) -> None:
     cluster.without_slurm("compute1")
     with cluster.near("compute1", "alice").session() as session:
-        job = session.run("sbatch", "--parsable", "--wrap", "sleep 99").stdout.strip()
+        job = session.run("sbatch", "--parsable", "--wrap", "sleep 1000").stdout.strip()
         wait_for_job(cluster, job, "RUNNING")
         with session.popen(sys.executable, "-c", POLL, job, stdin=subprocess.PIPE) as poller:
             assert poller.stdin is not None
