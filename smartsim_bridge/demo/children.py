@@ -118,10 +118,13 @@ class Children:
         """Each process once; the end of one may hand us its children, so look again."""
         told: dict[int, str] = {}
         with self._reaped:
-            while (present := self._present()) and not deadline.is_over:
+            while present := self._present():
                 for pid in present.keys() - told.keys():
                     told[pid] = present[pid]
                     _signal(pid, number)
+                # Not before: a busy host may take all the time to look, and nobody was told.
+                if deadline.is_over:
+                    break
                 self._reaped.wait(deadline.left)
         return told
 

@@ -27,7 +27,7 @@ def outcome(program: str) -> str:
         [sys.executable, "-c", OPENING + program],
         env={**os.environ, "PYTHONPATH": root},
         stdout=subprocess.PIPE,
-        timeout=30,
+        timeout=60,
         check=True,
         text=True,
     )
@@ -71,7 +71,7 @@ def test_child_that_ends_by_itself_in_time_is_not_named() -> None:
         outcome(
             "child = start(children, 'read line')\n"
             "child.process.stdin.close()\n"
-            "print(children.end_all(grace=20, patience=5))"
+            "print(children.end_all(grace=60, patience=60))"
         )
         == "()\n"
     )
@@ -82,7 +82,7 @@ def test_child_that_ignores_sigterm_is_killed_and_named() -> None:
     said = outcome(
         "child = start(children, 'trap : TERM; echo ready; read line; read line')\n"
         "child.process.stdout.readline()\n"
-        "(left,) = children.end_all(grace=0, patience=0.2)\n"
+        "(left,) = children.end_all(grace=0, patience=0)\n"
         "print(left == f'{child.process.pid} /bin/sh -c ' + child.process.args[2])\n"
         "print(child.wait())"
     )
@@ -96,11 +96,8 @@ def test_orphans_come_to_us_and_are_ended() -> None:
         "child = start(children, 'sleep 600 <&- >&- 2>&- & echo $!')\n"
         "pid = child.process.stdout.readline().decode().strip()\n"
         "child.wait()\n"
-        "print(children.end_all(grace=0, patience=5) == (f'{pid} sleep 600',))\n"
-        "import os\n"
-        "try:\n"
-        "    os.kill(int(pid), 0)\n"
-        "except ProcessLookupError:\n"
-        "    print('gone')"
+        "print(children.end_all(grace=0, patience=60) == (f'{pid} sleep 600',))\n"
+        "from tests.support.heads import is_running\n"
+        "print(is_running(int(pid)))"
     )
-    assert said == "True\ngone\n"
+    assert said == "True\nFalse\n"
