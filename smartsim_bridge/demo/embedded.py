@@ -28,8 +28,8 @@ from .head_node import AUTHORIZED_KEY, HOME, HOST_KEY, LEFT, READY, USER
 __all__ = ["EmbeddedHeadNode"]
 
 ALIAS = "embedded-head"
-START_SECONDS = 20.0  # importing paramiko on a cold, busy machine takes seconds
-END_SECONDS = 8.0  # more than the head node grants to what it has to end
+START_SECONDS = 60.0  # importing paramiko on a cold, busy machine takes seconds
+END_SECONDS = 30.0  # more than the head node grants to what it has to end
 
 
 class EmbeddedHeadNode:

@@ -40,7 +40,8 @@ USER = "demo"
 HOST_KEY, AUTHORIZED_KEY, HOME = "host_key", "authorized_key", "home"  # in the directory
 READY, LEFT = "READY", "LEFT"
 ACCEPT_SECONDS = 1.0  # how soon the thread of a connection sees that it has ended
-GRACE, PATIENCE = 1.0, 2.0  # seconds for what still runs when we end
+# Seconds for what still runs when we end: a busy machine needs some to end what is over.
+GRACE, PATIENCE = 5.0, 2.0
 
 
 class HeadNode:

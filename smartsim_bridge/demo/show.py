@@ -31,7 +31,7 @@ __all__ = ["main", "run_demo"]
 
 SETTINGS_PREFIX = "SMARTSIM_BRIDGE_"
 CONFIG_VARIABLE = SETTINGS_PREFIX + "CONFIG"
-GONE_SECONDS = 5.0  # for a server that was told to end
+GONE_SECONDS = 30.0  # for a server that was told to end
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

@@ -64,6 +64,17 @@ class ForgetfulBridge(LocalBridge):
         return done
 
 
+class LateBridge(LocalBridge):
+    """Gives the output when all of it is there."""
+
+    def popen(self, args: list[str]) -> subprocess.Popen[str]:
+        process = super().popen(args)
+        assert process.stdout is not None
+        with process.stdout as stdout:
+            process.stdout = io.StringIO(stdout.read())
+        return process
+
+
 @pytest.fixture
 def screen() -> Screen:
     return Screen(io.StringIO())
@@ -72,6 +83,7 @@ def screen() -> Screen:
 @pytest.fixture(autouse=True)
 def short_naps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acts, "PAUSE", 0.02)
+    monkeypatch.setattr(acts, "AT_ONCE_LIMIT", 60.0)  # whatever else this machine does
 
 
 def shown(screen: Screen) -> str:
@@ -100,6 +112,14 @@ def test_commands_that_wait_for_each_other_fail_the_demo(
 def test_lines_are_shown_as_they_come(screen: Screen) -> None:
     acts.act_streaming(as_bridge(LocalBridge()), screen)
     assert "step 5 of 5\n" in shown(screen)
+
+
+def test_lines_that_come_at_the_end_fail_the_demo(
+    monkeypatch: pytest.MonkeyPatch, screen: Screen
+) -> None:
+    monkeypatch.setattr(acts, "HELD_SECONDS", 0.1)
+    with pytest.raises(CommandServerError, match="when the command had ended"):
+        acts.act_streaming(as_bridge(LateBridge()), screen)
 
 
 def test_failures_look_like_those_of_subprocess(screen: Screen) -> None:
