@@ -27,6 +27,6 @@ def client(head: EmbeddedHeadNode) -> Iterator[paramiko.SSHClient]:
             key_filename=str(head.identity),
             allow_agent=False,
             look_for_keys=False,
-            timeout=10,
+            timeout=60,
         )
         yield connected

@@ -111,7 +111,7 @@ def test_child_goes_when_its_parent_is_killed() -> None:
     with parent:
         assert parent.stdout is not None
         port, directory = parent.stdout.readline().decode().split()
-        with socket.create_connection(("127.0.0.1", int(port)), 20) as connection:
+        with socket.create_connection(("127.0.0.1", int(port)), 60) as connection:
             parent.send_signal(signal.SIGKILL)
             read_to_the_end(connection)  # or TimeoutError
     shutil.rmtree(directory)  # which nobody was left to do

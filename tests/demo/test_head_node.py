@@ -22,7 +22,7 @@ MANY = 40
 def execute(
     client: paramiko.SSHClient, command: str, stdin: bytes = b""
 ) -> tuple[bytes, bytes, int]:
-    channel = transport_of(client).open_session(timeout=10)
+    channel = transport_of(client).open_session(timeout=60)
     channel.exec_command(command)
     feeding = threading.Thread(target=feed, args=(channel, stdin))
     feeding.start()
@@ -52,7 +52,7 @@ def ssh(
         ["ssh", "-F", str(head.ssh_config), head.addr, *words],
         input=stdin,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -83,7 +83,7 @@ def test_stdin_arrives_with_its_end(client: paramiko.SSHClient) -> None:
 
 
 def test_command_that_does_not_read_its_stdin_still_ends(client: paramiko.SSHClient) -> None:
-    channel = transport_of(client).open_session(timeout=10)
+    channel = transport_of(client).open_session(timeout=60)
     with channel:
         channel.exec_command("exit 5")
         assert channel.recv_exit_status() == 5
@@ -96,7 +96,7 @@ def test_quick_commands_are_never_reported_as_refused(client: paramiko.SSHClient
 
 def test_many_channels_of_one_connection_run_at_once(client: paramiko.SSHClient) -> None:
     # Each waits for its stdin to end, so that all of them are there before the first goes.
-    channels = [transport_of(client).open_session(timeout=10) for _ in range(MANY)]
+    channels = [transport_of(client).open_session(timeout=60) for _ in range(MANY)]
     for number, channel in enumerate(channels):
         channel.exec_command(f"cat >/dev/null; exit {number}")
     for channel in channels:
@@ -138,7 +138,7 @@ def test_client_that_leaves_ends_the_stdin_of_its_command(
 ) -> None:
     gone = head.home / "gone"
     os.mkfifo(gone)
-    channel = transport_of(client).open_session(timeout=10)
+    channel = transport_of(client).open_session(timeout=60)
     channel.exec_command(f"cat; echo bye >{gone}")
     channel.close()
     assert gone.read_text() == "bye\n"
@@ -148,7 +148,7 @@ def test_forward_carries_a_half_closed_connection(client: paramiko.SSHClient) ->
     content = os.urandom(1_000_000)
     with echo_once() as port:
         channel = transport_of(client).open_channel(
-            "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 1), timeout=10
+            "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 1), timeout=60
         )
         with channel:
             channel.sendall(content)
@@ -157,10 +157,11 @@ def test_forward_carries_a_half_closed_connection(client: paramiko.SSHClient) ->
 
 
 def test_forward_to_a_port_without_listener_is_refused(client: paramiko.SSHClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(paramiko.ChannelException) as refused:
-        transport_of(client).open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 1))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: it refuses
+        place = unused.getsockname()
+        with pytest.raises(paramiko.ChannelException) as refused:
+            transport_of(client).open_channel("direct-tcpip", place, ("127.0.0.1", 1))
     assert refused.value.code == 2  # connect failed
 
 
@@ -171,10 +172,10 @@ def test_forward_beyond_loopback_is_forbidden(client: paramiko.SSHClient) -> Non
 
 
 def test_terminals_and_shells_are_not_offered(client: paramiko.SSHClient) -> None:
-    channel = transport_of(client).open_session(timeout=10)
+    channel = transport_of(client).open_session(timeout=60)
     with channel, pytest.raises(paramiko.SSHException):
         channel.get_pty()
-    channel = transport_of(client).open_session(timeout=10)
+    channel = transport_of(client).open_session(timeout=60)
     with channel, pytest.raises(paramiko.SSHException):
         channel.invoke_shell()
 
@@ -200,7 +201,7 @@ def test_passwords_are_not_asked_for(head: EmbeddedHeadNode) -> None:
 def test_client_that_talks_nonsense_disturbs_nobody(
     head: EmbeddedHeadNode, client: paramiko.SSHClient
 ) -> None:
-    with socket.create_connection(("127.0.0.1", head.ssh_port), 10) as nonsense:
+    with socket.create_connection(("127.0.0.1", head.ssh_port), 60) as nonsense:
         nonsense.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
     assert execute(client, "exit 4")[2] == 4
 
@@ -223,7 +224,7 @@ def test_openssh_forwards_stdio(head: EmbeddedHeadNode) -> None:
             ["ssh", "-F", str(head.ssh_config), "-W", f"127.0.0.1:{port}", head.addr],
             input=b"through and back",
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     assert done.stdout == b"through and back"
@@ -236,10 +237,10 @@ def log_in(head: EmbeddedHeadNode, user: str, key: paramiko.PKey) -> None:
 
 @contextmanager
 def connected(head: EmbeddedHeadNode) -> Iterator[paramiko.Transport]:
-    sock = socket.create_connection(("127.0.0.1", head.ssh_port), 10)
+    sock = socket.create_connection(("127.0.0.1", head.ssh_port), 60)
     transport = paramiko.Transport(sock)
     try:
-        transport.start_client(timeout=10)
+        transport.start_client(timeout=60)
         yield transport
     finally:
         transport.close()

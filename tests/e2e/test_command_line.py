@@ -103,7 +103,7 @@ def test_output_comes_while_the_command_runs(here: LocalServer) -> None:
         assert process.stdout.readline() == b"got this\n"
         process.stdin.close()
         assert process.stdout.read() == b""
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -119,7 +119,7 @@ def test_signals_are_passed_on(number: signal.Signals, here: LocalServer) -> Non
         pid = int(process.stdout.readline())
         process.send_signal(number)
         assert process.stdout.read() == b"caught\n"
-        assert process.wait(10) == 9
+        assert process.wait(60) == 9
     assert not is_running(pid)
 
 
@@ -136,7 +136,7 @@ def test_a_signal_that_ends_the_command_is_its_status(
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.send_signal(number)
-        assert process.wait(10) == -number
+        assert process.wait(60) == -number
     wait_until(lambda: not is_running(pid))
 
 
@@ -151,7 +151,7 @@ def test_killed_client_does_not_leave_its_command_for_ever(here: LocalServer) ->
         process.kill()
     # It has a grace; the server's own end does not leave it behind either.
     here.process.send_signal(signal.SIGTERM)
-    assert here.process.wait(15) == 0
+    assert here.process.wait(60) == 0
     assert not is_running(pid)
 
 
@@ -167,13 +167,13 @@ def test_a_reader_that_goes_away_ends_it(here: LocalServer) -> None:
         pid = int(process.stderr.readline())
         process.stdout.read(100)
         process.stdout.close()
-        assert process.wait(15) == -signal.SIGPIPE
+        assert process.wait(60) == -signal.SIGPIPE
     wait_until(lambda: not is_running(pid))
 
 
 def test_no_server_is_255_with_advice(here: LocalServer) -> None:
     here.process.terminate()
-    here.process.wait(10)
+    here.process.wait(60)
     done = bridge("run", "--no-autostart", "--", "true")
     assert done.returncode == 255
     assert b"smartsim-bridge: " in done.stderr
@@ -242,7 +242,7 @@ def test_ps_cuts_lines_to_the_screen(here: LocalServer) -> None:
 @pytest.mark.parametrize("words", [["ps"], ["attach", "abc"], ["status"]])
 def test_what_only_looks_starts_no_server(words: list[str], here: LocalServer) -> None:
     here.process.terminate()
-    here.process.wait(10)
+    here.process.wait(60)
     done = bridge(*words)
     assert (done.returncode, done.stdout) == (255, b"")
     assert b"No server of yours runs" in done.stderr

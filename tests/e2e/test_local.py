@@ -72,7 +72,7 @@ with init_command_server(transport=sys.argv[1]) as bridge:
             [sys.executable, "-c", script, transport],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         assert done.stdout.strip() == expected, done.stderr
@@ -81,7 +81,7 @@ with init_command_server(transport=sys.argv[1]) as bridge:
 def test_importing_loads_neither_zmq_nor_paramiko() -> None:
     script = "import sys, smartsim_bridge; print(sorted({'zmq', 'paramiko'} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
 
@@ -146,7 +146,7 @@ def test_a_readable_beacon_saves_the_login(
 
 def test_the_beacon_of_a_killed_server_is_passed_over(local_server: LocalServer) -> None:
     local_server.process.kill()
-    local_server.process.wait(10)
+    local_server.process.wait(60)
     assert list(local_server.state_dir.glob("servers/*.json"))
     with pytest.raises(errors.NoServer):
         local_server.init(transport="local")
@@ -161,7 +161,7 @@ def test_after_sigkill_here_the_next_init_starts_one(state_dir: Path) -> None:
         command = bridge.popen(["sleep", "60"])
         os.kill(killed, signal.SIGKILL)
         with pytest.raises(errors.LinkLost):
-            command.wait(20)
+            command.wait(60)
     with init_command_server(autostart=True) as bridge:
         assert bridge.status().started
         assert [beacon.pid for beacon in servers_in(state_dir)] == [bridge.status().server_pid]

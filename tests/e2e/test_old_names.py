@@ -48,8 +48,8 @@ def test_execute_cmd_takes_all_its_words_by_position(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_execute_cmd_without_input_does_not_wait_for_it() -> None:
-    assert remote.execute_cmd(["cat"], timeout=10) == (0, "", "")
-    assert remote.execute_cmd(["cat"], proc_input=b"", timeout=10) == (0, "", "")
+    assert remote.execute_cmd(["cat"], timeout=60) == (0, "", "")
+    assert remote.execute_cmd(["cat"], proc_input=b"", timeout=60) == (0, "", "")
 
 
 @pytest.mark.usefixtures("server")
@@ -73,7 +73,7 @@ def test_the_address_in_the_environment_is_no_secret(server: LocalServer) -> Non
 def test_a_child_process_finds_the_server_by_the_address(server: LocalServer) -> None:
     script = "from smartsim_bridge.remote import execute_cmd; print(execute_cmd(['echo', 'hi']))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "(0, 'hi\\n', '')\n", done.stderr
 
@@ -112,7 +112,7 @@ def test_the_default_port_is_that_of_the_script(make_local_server: MakeLocalServ
 
 def test_shutdown_ends_the_server(server: LocalServer) -> None:
     remote.shutdown_command_server()
-    assert server.process.wait(15) == 0
+    assert server.process.wait(60) == 0
     with pytest.raises(remote.CommandServerError):
         remote.execute_cmd(["true"])
 
@@ -122,6 +122,6 @@ def test_the_words_that_the_server_prints_do_connect(local_server: LocalServer) 
     call = line.partition("connect with ")[2].strip()
     script = f"from smartsim_bridge import *\nprint({call}.status().server_pid)"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == f"{local_server.pid}\n", done.stderr

@@ -101,7 +101,7 @@ def test_attach_passes_stdin_and_signals_on(bridge: Bridge) -> None:
         assert process.stdout.readline() == b"got this\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == b"caught\n"
-        assert process.wait(30) == 7
+        assert process.wait(60) == 7
 
 
 def test_attach_to_nothing_says_so(bridge: Bridge) -> None:
@@ -133,7 +133,7 @@ def test_who_followed_it_is_told_that_another_does(bridge: Bridge) -> None:
         assert process.stdout.readline() == b"ready\n"
         (found,) = bridge.commands()
         taken = bridge.attach(found.id)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 255
     assert b"Another client follows" in said
     taken.kill()

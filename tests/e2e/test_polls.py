@@ -83,7 +83,7 @@ def test_an_answer_is_kept_where_the_server_was_told_so_and_its_age_is_shown(
     ask = [str(squeue.path)]
     assert bridge.run(ask).stdout == bridge.run(ask).stdout == "no jobs\n"
     again = bridge.popen(ask, stdin=subprocess.DEVNULL)
-    assert again.communicate(timeout=30) == ("no jobs\n", "")
+    assert again.communicate(timeout=60) == ("no jobs\n", "")
     assert (squeue.runs, bridge.status().poll_cache) == (1, 60.0)
     assert "may be 60 s old" in str(bridge.status())
     assert 0 < again.age < 60

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_output_goes_on_with_no_line_lost_and_none_doubled(
         out, err = command.stdout.read(), command.stderr.read()
         assert (head + out).splitlines() == [f"out {i}" for i in range(1, 1501)]
         assert err.splitlines() == [f"err {i}" for i in range(1, 1501)]
-        assert command.wait(30) == 7
+        assert command.wait(60) == 7
     after = local_server.beacon
     assert (after.pid, after.pid_start, after.endpoints) == (
         local_server.pid,
@@ -112,17 +113,17 @@ def test_polls_that_share_a_process_go_on_sharing_it(
     assert left.stdout is not None
     assert left.stdout.readline() == "one\n"
     left.terminate()
-    assert left.wait(10) == -signal.SIGTERM
+    assert left.wait(60) == -signal.SIGTERM
     for _ in range(2):  # and again, what was taken over
         assert give_way(bridges[0], other) == OTHER_VERSION
         assert all(command.poll() is None for command in asked)
     asked[0].terminate()
-    assert asked[0].wait(10) == -signal.SIGTERM
+    assert asked[0].wait(60) == -signal.SIGTERM
     late = bridges[2].popen([str(squeue)], stdin=subprocess.DEVNULL)
     wait_until(lambda: len(runs.read_text().split()) == 3)
     go.touch()
     for command in (*asked[1:], alone, late):
-        assert command.communicate(timeout=30) == ("one\ntwo\n", "")
+        assert command.communicate(timeout=60) == ("one\ntwo\n", "")
         assert command.returncode == 5
     assert len(runs.read_text().split()) == 3
     assert late.pid not in {command.pid for command in asked}
@@ -138,7 +139,7 @@ def test_commands_that_end_meanwhile_tell_how(local_server: LocalServer, other: 
     }
     assert give_way(bridge, other) == OTHER_VERSION
     for code, command in commands.items():
-        assert command.communicate(timeout=30) == (f"{code}\n", "")
+        assert command.communicate(timeout=60) == (f"{code}\n", "")
         assert command.returncode == code
 
 
@@ -175,7 +176,7 @@ def test_what_nobody_has_read_is_there_afterwards(
         return {one.id: (one.state, one.stdout) for one in bridge.commands()}
 
     whole = {ended: ("ended", len(expected)), running: ("running", len(expected))}
-    wait_until(lambda: entries() == whole, 30)
+    wait_until(lambda: entries() == whole)
     assert list((local_server.state_dir / "spool").rglob("*.spool"))
     for _ in range(2):
         assert give_way(bridge, other) == OTHER_VERSION
@@ -198,7 +199,7 @@ def test_a_signal_and_its_exit_status_right_afterwards(
     assert give_way(bridge, other) == OTHER_VERSION
     ends.terminate()
     traps.send_signal(10)
-    assert (ends.wait(30), traps.wait(30)) == (-15, 9)
+    assert (ends.wait(60), traps.wait(60)) == (-15, 9)
 
 
 def test_a_time_limit_goes_on_running(local_server: LocalServer, other: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_time_limit_goes_on_running(local_server: LocalServer, other: Path) ->
         wait_until(lambda: bridge.status().running == 1)
         assert give_way(bridge, other) == OTHER_VERSION
         with pytest.raises(subprocess.TimeoutExpired) as expired:
-            limited.result(30)
+            limited.result(60)
     assert isinstance(expired.value.output, (str, bytes))
     pid = int(expired.value.output)
     wait_until(lambda: not is_running(pid))
@@ -217,10 +218,11 @@ def test_a_time_limit_goes_on_running(local_server: LocalServer, other: Path) ->
 def test_a_grace_goes_on_running(local_server: LocalServer, other: Path) -> None:
     bridge, leaving = local_server.init(), local_server.init()
     pid = leaving.popen(["sleep", "600"], grace=4.0).pid
+    began = time.monotonic()
     leaving.close()
     assert give_way(bridge, other) == OTHER_VERSION
-    assert is_running(pid)
-    wait_until(lambda: not is_running(pid), 30)
+    assert is_running(pid) or time.monotonic() - began >= 4.0
+    wait_until(lambda: not is_running(pid))
 
 
 def test_a_stop_that_was_begun_is_brought_to_its_end(
@@ -238,10 +240,11 @@ def test_a_stop_that_was_begun_is_brought_to_its_end(
     assert stubborn.stdout is not None
     assert stubborn.stdout.readline() == "up\n"
     asking = local_server.init()
+    began = time.monotonic()
     bridge.close()  # SIGTERM at once, SIGKILL five seconds later
     assert give_way(asking, other) == OTHER_VERSION
-    assert is_running(stubborn.pid)
-    wait_until(lambda: not is_running(stubborn.pid), 30)
+    assert is_running(stubborn.pid) or time.monotonic() - began >= 5.0
+    wait_until(lambda: not is_running(stubborn.pid))
 
 
 def test_nothing_is_forgotten_and_nothing_runs_twice(
@@ -250,13 +253,13 @@ def test_nothing_is_forgotten_and_nothing_runs_twice(
     bridge = local_server.init()
     done = bridge.popen(["sh", "-c", "echo done"])
     running = bridge.popen(["sleep", "600"])
-    assert done.communicate(timeout=30)[0] == "done\n"
+    assert done.communicate(timeout=60)[0] == "done\n"
     wait_until(lambda: [one.state for one in bridge.commands()] == ["ended", "running"])
     assert give_way(bridge, other) == OTHER_VERSION
     assert [one.state for one in bridge.commands()] == ["ended", "running"]
     # The next server reads what this one has left of the journal.
     running.kill()
-    running.wait(30)
+    running.wait(60)
     lines = next((local_server.state_dir / "journal").glob("*.jsonl")).read_text().splitlines()
     events = [json.loads(line)[0] for line in lines[1:]]
     assert (events.count("record"), events.count("opened")) == (2, 0)
@@ -304,7 +307,7 @@ def test_the_audit_tells_the_end_of_what_began_before(
     bridge = server.init()
     command = bridge.popen(["cat"])
     assert give_way(bridge, other) == OTHER_VERSION
-    command.communicate(timeout=30)
+    command.communicate(timeout=60)
     (audit,) = (server.state_dir / "logs").glob("*.audit")
 
     def events() -> list[str]:
@@ -366,7 +369,7 @@ def test_descriptors_do_not_gather_and_commands_inherit_none(
     inherited = bridge.run(["sh", "-c", "ls /proc/$$/fd"]).stdout.split()
     assert [int(one) for one in inherited if int(one) > 2] in ([], [10])  # dash's own
     for command in commands:
-        assert command.communicate("mine", timeout=30)[0] == "mine"
+        assert command.communicate("mine", timeout=60)[0] == "mine"
     wait_until(lambda: descriptors(local_server.pid) < settled)
     states = {one.state for one in bridge.commands()}
     assert states == {"ended"}
@@ -420,13 +423,15 @@ def test_what_cannot_take_over_is_refused_and_nothing_has_happened(
     if why == "others can write":
         write_far_half(path)
     make(path)
-    before = local_server.beacon, descriptors(local_server.pid)
+    before, held = local_server.beacon, descriptors(local_server.pid)
     with pytest.raises(RequestRefused, match=why):
         give_way(bridge, path)
-    assert (local_server.beacon, descriptors(local_server.pid)) == before
+    assert local_server.beacon == before
+    # One more may be open for a moment, now as before.
+    wait_until(lambda: descriptors(local_server.pid) <= held)
     status = bridge.status()
     assert (status.version, status.reconnects) == (__version__, 0)
-    assert command.communicate("still here", timeout=30)[0] == "still here"
+    assert command.communicate("still here", timeout=60)[0] == "still here"
 
 
 def test_a_python_that_is_gone_when_it_counts_leaves_all_as_it_was(
@@ -440,7 +445,7 @@ def test_a_python_that_is_gone_when_it_counts_leaves_all_as_it_was(
     before = local_server.beacon
     assert give_way(bridge, other, str(python)) == __version__
     assert local_server.beacon == before
-    assert command.communicate("still here", timeout=30) == ("still here", "")
+    assert command.communicate("still here", timeout=60) == ("still here", "")
     assert command.returncode == 5
     # It may be tried again.
     assert give_way(bridge, other) == OTHER_VERSION
@@ -458,7 +463,7 @@ def test_who_ends_the_server_meanwhile_ends_it_well(
     pid = bridge.popen(["sleep", "600"]).pid
     with pytest.raises(CommandServerError):
         give_way(bridge, other, str(python))
-    assert local_server.process.wait(30) == 0
+    assert local_server.process.wait(60) == 0
     assert not is_running(pid)
     assert list((local_server.state_dir / "servers").iterdir()) == []
 
@@ -495,7 +500,7 @@ def test_with_the_oldest_python_and_without_zmq_too(
     status = bridge.replace_server()
     assert (status.version, status.transport, status.server_zmq) == (OTHER_VERSION, "stdio", "")
     assert " 3.9." in status.server_python
-    assert command.communicate("x", timeout=30)[0] == "x"
+    assert command.communicate("x", timeout=60)[0] == "x"
     assert command.returncode == 3
 
 
@@ -506,7 +511,7 @@ def test_on_this_host_no_ssh_is_needed(
     command = bridge.popen(["cat"])
     pretend_to_be_newer(monkeypatch, tmp_path)
     assert bridge.replace_server().version == OTHER_VERSION
-    assert command.communicate("x", timeout=30)[0] == "x"
+    assert command.communicate("x", timeout=60)[0] == "x"
     assert [path.name for path in (local_server.state_dir / "far").iterdir()] == ["newer.pyz"]
 
 

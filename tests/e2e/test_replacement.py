@@ -66,7 +66,7 @@ def test_stop_counts_what_ends_with_it(local_server: LocalServer) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"stopped; 2 commands ended with it" in done.stdout
     assert not any(is_running(command.pid) for command in commands)
-    assert local_server.process.wait(15) == 0
+    assert local_server.process.wait(60) == 0
 
 
 def test_stop_names_what_would_have_gone_on(local_server: LocalServer) -> None:
@@ -84,7 +84,7 @@ def test_stop_ends_a_server_of_another_protocol(local_server: LocalServer) -> No
     done = typed("stop", after=OTHER_PROTOCOL)
     assert (done.returncode, done.stderr) == (0, b"")
     assert f"server of version {__version__} stopped".encode() in done.stdout
-    assert local_server.process.wait(15) == 0
+    assert local_server.process.wait(60) == 0
     assert not is_running(pid)
     assert b"nothing to stop" in typed("stop", after=OTHER_PROTOCOL).stderr
 
@@ -120,7 +120,7 @@ def test_replace_keeps_what_runs_on_an_older_one(
         subprocess.run(
             [sys.executable, str(older), "serve", "--detach", "--nonce", "n"],
             check=True,
-            timeout=30,
+            timeout=60,
             stdout=subprocess.DEVNULL,
         )
         before, pid = running_pid(), sleeping()

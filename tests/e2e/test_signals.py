@@ -28,6 +28,20 @@ echo pid $$
 while :; do sleep 0.05; done
 """
 
+# Whoever types is in no hurry, nor is the server: else a slow machine counts each Ctrl-C as a
+# first one, or does not wait to hear that the command may go on.
+PATIENT = """
+from smartsim_bridge import passthrough, signals
+signals.TOGETHER_SECONDS = passthrough.LEAVE_SECONDS = 600.0
+"""
+# Nor does it tell of a link that is back a little later.
+QUIET = f"{PATIENT}passthrough.QUIET_SECONDS = 600.0\n"
+
+
+def at_terminal(*words: str, after: str = PATIENT) -> Terminal:
+    """The program at a terminal, `after` lines of Python."""
+    return Terminal(*words, program=[*PROGRAM[:2], f"{after}\n{PROGRAM[2]}"])
+
 
 def end(pid: int) -> None:
     """The server would give it five seconds, in vain."""
@@ -51,7 +65,7 @@ def only_command(bridge: Bridge) -> CommandInfo:
 
 def test_the_first_ctrl_c_is_for_the_command(here: LocalServer) -> None:
     script = "trap 'echo caught; exit 9' INT; echo pid $$; while :; do sleep 0.05; done"
-    with Terminal("run", "--", "sh", "-c", script) as terminal:
+    with at_terminal("run", "--", "sh", "-c", script) as terminal:
         pid = pid_in(terminal.expect("pid "))
         terminal.press_ctrl_c()
         assert terminal.wait() == 9
@@ -60,7 +74,7 @@ def test_the_first_ctrl_c_is_for_the_command(here: LocalServer) -> None:
 
 
 def test_what_dies_of_ctrl_c_takes_us_with_it(here: LocalServer) -> None:
-    with Terminal("run", "--", "sh", "-c", "echo pid $$; exec sleep 600") as terminal:
+    with at_terminal("run", "--", "sh", "-c", "echo pid $$; exec sleep 600") as terminal:
         terminal.expect("pid ")
         terminal.press_ctrl_c()
         assert terminal.wait() == -signal.SIGINT
@@ -68,7 +82,7 @@ def test_what_dies_of_ctrl_c_takes_us_with_it(here: LocalServer) -> None:
 
 
 def test_the_third_ctrl_c_leaves_it_running(here: LocalServer) -> None:
-    with Terminal("run", "--", "sh", "-c", STUBBORN) as terminal:
+    with at_terminal("run", "--", "sh", "-c", STUBBORN) as terminal:
         pid = pid_in(terminal.expect("pid "))
         terminal.press_ctrl_c()
         terminal.expect("got INT")
@@ -86,7 +100,7 @@ def test_the_third_ctrl_c_leaves_it_running(here: LocalServer) -> None:
 
 
 def test_two_at_once_count_twice(here: LocalServer) -> None:
-    with Terminal("run", "--", "sh", "-c", STUBBORN) as terminal:
+    with at_terminal("run", "--", "sh", "-c", STUBBORN) as terminal:
         pid = pid_in(terminal.expect("pid "))
         terminal.press_ctrl_c()
         terminal.press_ctrl_c()
@@ -101,7 +115,7 @@ def test_it_may_be_left_and_followed_again_and_again(here: LocalServer) -> None:
     script = "trap '' INT TERM; echo pid $$; while read word; do echo got $word; done"
     words = ["run", "--", "sh", "-c", script]
     for number in range(3):
-        with Terminal(*words) as terminal:
+        with at_terminal(*words) as terminal:
             if number == 0:
                 terminal.expect("pid ")
             terminal.type(f"word{number}\n")
@@ -112,7 +126,7 @@ def test_it_may_be_left_and_followed_again_and_again(here: LocalServer) -> None:
         command = only_command(here.init())
         assert (command.state, command.followed) == ("running", False)
         words = ["attach", command.id[:12]]
-    with Terminal(*words) as terminal:
+    with at_terminal(*words) as terminal:
         terminal.type("last\n\x04")
         assert terminal.wait() == 0
         assert "got last" in terminal.shown
@@ -121,11 +135,11 @@ def test_it_may_be_left_and_followed_again_and_again(here: LocalServer) -> None:
 def test_a_closed_terminal_is_told_to_the_command(here: LocalServer, tmp_path: Path) -> None:
     file = tmp_path / "told"
     script = f"trap 'echo yes > {file}; exit' HUP; echo pid $$; while :; do sleep 0.05; done"
-    with Terminal("run", "--", "sh", "-c", script) as terminal:
+    with at_terminal("run", "--", "sh", "-c", script) as terminal:
         pid = pid_in(terminal.expect("pid "))
         terminal.close()
-        wait_until(file.exists, 30)
-        terminal.process.wait(30)
+        wait_until(file.exists)
+        terminal.process.wait(60)
     wait_until(lambda: not is_running(pid))
 
 
@@ -137,11 +151,11 @@ def test_a_closed_terminal_is_not_told_to_what_stays(how: str, here: LocalServer
         words = ["attach", started.stdout.decode().strip()]
     else:
         words = ["run", "--keep", "--", "sh", "-c", STUBBORN]
-    with Terminal(*words) as terminal:
+    with at_terminal(*words) as terminal:
         pid = pid_in(terminal.expect("pid "))
         assert only_command(bridge).followed
         terminal.close()
-        terminal.process.wait(30)
+        terminal.process.wait(60)
     assert is_running(pid)
     left = only_command(bridge)
     assert (left.keep, left.followed) == (True, False)
@@ -176,14 +190,14 @@ def test_a_reader_that_stopped_does_not_hold_us(here: LocalServer) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     ) as process:
-        wait_until(lambda: [one.state for one in bridge.commands()] == ["ended"], 30)
+        wait_until(lambda: [one.state for one in bridge.commands()] == ["ended"])
 
         def ended() -> bool:
             process.terminate()  # again: it may not have heard of the end by the first time
             return process.poll() is not None
 
-        wait_until(ended, 30)
-        assert process.wait(30) == -signal.SIGTERM
+        wait_until(ended)
+        assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_signal_still_reaches_what_the_command_left_behind(here: LocalServer) -> None:
@@ -196,10 +210,10 @@ def test_a_signal_still_reaches_what_the_command_left_behind(here: LocalServer) 
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        wait_until(lambda: only_command(bridge).state == "exited", 30)
+        wait_until(lambda: only_command(bridge).state == "exited")
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == b"caught\n"
-        assert process.wait(30) == 4
+        assert process.wait(60) == 4
 
 
 # --- a link that is lost meanwhile
@@ -219,7 +233,7 @@ def proxy(
 
 
 def test_a_lost_link_is_told_once_and_so_is_its_return(proxy: FlakyProxy) -> None:
-    with Terminal("run", *LOCAL, "--", "cat") as terminal:
+    with at_terminal("run", *LOCAL, "--", "cat") as terminal:
         terminal.type("one\n")
         terminal.expect("one\none\n")
         proxy.refuse()
@@ -237,7 +251,7 @@ def test_a_lost_link_is_told_once_and_so_is_its_return(proxy: FlakyProxy) -> Non
 
 
 def test_a_link_that_is_back_at_once_is_no_news(proxy: FlakyProxy) -> None:
-    with Terminal("run", *LOCAL, "--", "cat") as terminal:
+    with at_terminal("run", *LOCAL, "--", "cat", after=QUIET) as terminal:
         for number in range(5):
             terminal.type(f"line{number}\n")
             terminal.expect(f"line{number}\nline{number}\n")
@@ -249,7 +263,7 @@ def test_a_link_that_is_back_at_once_is_no_news(proxy: FlakyProxy) -> None:
 
 
 def test_without_a_link_ctrl_c_still_leaves(proxy: FlakyProxy) -> None:
-    with Terminal("run", *LOCAL, "--", "sh", "-c", STUBBORN) as terminal:
+    with at_terminal("run", *LOCAL, "--", "sh", "-c", STUBBORN) as terminal:
         pid = pid_in(terminal.expect("pid "))
         proxy.refuse()
         proxy.cut()
@@ -263,7 +277,7 @@ def test_without_a_link_ctrl_c_still_leaves(proxy: FlakyProxy) -> None:
 
 
 def test_a_signal_that_comes_without_a_link_waits_for_one(proxy: FlakyProxy) -> None:
-    with Terminal("run", *LOCAL, "--", "sh", "-c", STUBBORN) as terminal:
+    with at_terminal("run", *LOCAL, "--", "sh", "-c", STUBBORN) as terminal:
         pid = pid_in(terminal.expect("pid "))
         proxy.refuse()
         proxy.cut()
@@ -287,7 +301,7 @@ def head(make_head: MakeHead) -> Head:
 @pytest.mark.sshd
 def test_leaving_and_coming_back_over_ssh(head: Head) -> None:
     where = ["--addr", "head", "--ssh-config", str(head.sshd.ssh_config), "--python", head.python]
-    with Terminal("run", *where, "--", "sh", "-c", STUBBORN) as terminal:
+    with at_terminal("run", *where, "--", "sh", "-c", STUBBORN) as terminal:
         pid = pid_in(terminal.expect("pid "))
         terminal.press_ctrl_c()
         terminal.expect("got INT")
@@ -298,7 +312,7 @@ def test_leaving_and_coming_back_over_ssh(head: Head) -> None:
         hint = terminal.shown.partition("come back to it with: smartsim-bridge ")[2].split()
     assert is_running(pid)
     assert hint[1:-1] == where
-    with Terminal(*hint) as terminal:
+    with at_terminal(*hint) as terminal:
         os.kill(pid, signal.SIGUSR1)
         terminal.expect("got USR1")
         terminal.press_ctrl_c()

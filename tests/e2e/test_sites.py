@@ -111,7 +111,7 @@ def test_a_connection_that_breaks_is_told_and_the_server_stays(
     head.sshd.kill_sessions()
 
     with pytest.raises(LinkLost):
-        command.wait(20)
+        command.wait(60)
     status = bridge.status()
     assert not status.connected
     assert status.fault
