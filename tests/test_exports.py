@@ -16,7 +16,7 @@ def loaded_after(statement: str) -> set[str]:
     """Top names of the modules that a fresh interpreter has loaded."""
     script = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     return set(done.stdout.split())
 

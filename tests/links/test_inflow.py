@@ -10,6 +10,7 @@ import pytest
 
 from smartsim_bridge.links import inflow
 from smartsim_bridge.links.inflow import Inflow, Inflows, watches
+from tests.support.footprint import own_descriptors
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -205,12 +206,12 @@ def test_what_lies_in_the_kernel_is_dropped_with_the_cut() -> None:
 def test_ended_connection_leaves_no_descriptor() -> None:
     async def talk() -> None:
         async with library() as mine:
-            before = len(os.listdir("/proc/self/fd"))
+            before = len(own_descriptors())
             _, own, one = mine.connect()
             mine.inflows.end(own.fileno())
             assert one.fileno() == -1
             assert len(mine.inflows) == 0
-            assert len(os.listdir("/proc/self/fd")) == before + 2
+            assert len(own_descriptors()) == before + 2
 
     run(talk())
 
@@ -221,11 +222,11 @@ def test_number_that_is_something_else_by_now_is_left_alone() -> None:
             reading, writing = os.pipe()
             left, right = socket.socketpair()
             with left, right, socket.create_server(("127.0.0.1", 0)) as other:
-                before = len(os.listdir("/proc/self/fd"))
+                before = len(own_descriptors())
                 for descriptor in (reading, left.fileno(), other.fileno(), 10_000):
                     mine.inflows.accept(descriptor)
                     assert mine.inflows.find(descriptor) is None
-                assert len(os.listdir("/proc/self/fd")) == before
+                assert len(own_descriptors()) == before
             for descriptor in (reading, writing):
                 os.close(descriptor)
 

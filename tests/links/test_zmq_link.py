@@ -20,6 +20,7 @@ from smartsim_bridge.errors import (
     PeerSilent,
     PortTaken,
 )
+from smartsim_bridge.links.greeting import diagnose
 from smartsim_bridge.links.link import Link
 from smartsim_bridge.links.zmq_link import connect_zmq
 from smartsim_bridge.links.zmq_listener import ZmqListener, new_credentials
@@ -30,6 +31,9 @@ from smartsim_bridge.protocol.messages import Ping, Pong
 from tests.links.pairs import HELLO, all_from, connected, zmq_listener
 from tests.support.flaky_proxy import FlakyProxy
 from tests.support.loops import run
+from tests.support.waiting import PATIENCE
+
+MILLISECONDS = int(PATIENCE * 1000)
 
 
 def nobody(link: Link) -> None:
@@ -136,7 +140,15 @@ def test_stopped_authenticator_lets_nobody_in() -> None:
 
 
 @pytest.mark.parametrize("one_way", [0.12, 0.3])
-def test_server_at_the_end_of_a_slow_way_is_late_and_not_another_one(one_way: float) -> None:
+def test_server_at_the_end_of_a_slow_way_is_late_and_not_another_one(
+    one_way: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unhurried(endpoint: str, *, timeout: float) -> HandshakeFailed:
+        assert timeout > 2 * one_way  # there and back; here it may take more than the way does
+        return await diagnose(endpoint, timeout=PATIENCE)
+
+    monkeypatch.setattr("smartsim_bridge.links.zmq_link.diagnose", unhurried)
+
     async def talk() -> None:
         async with zmq_listener() as (endpoint, credentials, _):
             port = int(endpoint.rpartition(":")[2])
@@ -175,7 +187,7 @@ def test_bad_message_costs_its_sender_the_link_and_nobody_else(frames: list[byte
                 client.send_multipart(frames)
                 with pytest.raises(PeerMisbehaved):
                     await link.receive()
-                assert await asyncio.to_thread(client.poll, 5000)
+                assert await asyncio.to_thread(client.poll, MILLISECONDS)
                 assert client.recv_multipart() == [b""]
             assert await others.receive() == HELLO
             others.send(Pong(2))
@@ -190,7 +202,7 @@ def test_first_word_that_is_none_makes_no_link() -> None:
         async with zmq_listener() as (endpoint, credentials, links):
             with dealer(endpoint, credentials) as client:
                 client.send(b"garbage")
-                assert await asyncio.to_thread(client.poll, 5000)
+                assert await asyncio.to_thread(client.poll, MILLISECONDS)
                 assert client.recv_multipart() == [b""]
                 assert links.empty()
 
@@ -227,7 +239,7 @@ def test_endless_message_costs_its_sender_the_connection_and_nobody_else() -> No
                 client.reconnect_ivl = -1
                 with client.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
                     client.send_multipart([bytes(500_000)] * 2000, copy=False)
-                    assert await asyncio.to_thread(monitor.poll, 5000)
+                    assert await asyncio.to_thread(monitor.poll, MILLISECONDS)
                     await answered(endpoint, credentials, links)
                     client.disable_monitor()
 
@@ -245,8 +257,8 @@ def test_what_came_before_the_connection_broke_is_read_first() -> None:
                     for number in range(2000):
                         server.send(Pong(number))
                 # Not a turn of the loop until the library has noticed the break.
-                broken.wait(5)
-                assert client._monitor.poll(5000)
+                broken.wait(PATIENCE)
+                assert client._monitor.poll(MILLISECONDS)
                 client._watch.look()  # poll() has taken the edge
             came = await all_from(client)
             assert came == [Pong(number) for number in range(len(came))]
@@ -265,7 +277,7 @@ def test_broken_connection_is_a_lost_link_at_both_ends() -> None:
                 server.send(Pong(1))
                 with pytest.raises(LinkLost, match="gone"):
                     await talk_on(server)
-                assert broken.wait(5)
+                assert broken.wait(PATIENCE)
             await all_from(client)
             assert client.mailbox.fault is not None
             assert server.mailbox.fault is not None
@@ -312,12 +324,13 @@ def test_taken_port_has_its_error() -> None:
 def test_foreign_address_has_its_error_and_nothing_listens() -> None:
     async def listen() -> None:
         credentials, secret = new_credentials()
-        with socket.create_server(("127.0.0.1", 0)) as taken:
+        # Of an address of its own: at 127.0.0.1 any connection may have the port next.
+        with socket.create_server(("127.0.0.12", 0)) as taken:
             port = taken.getsockname()[1]
         with pytest.raises(AddressNotOurs, match=r"192\.0\.2\.1"):
-            ZmqListener(nobody).listen(["127.0.0.1", "192.0.2.1"], port, credentials, secret)
+            ZmqListener(nobody).listen(["127.0.0.12", "192.0.2.1"], port, credentials, secret)
         with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            assert probe.connect_ex(("127.0.0.12", port)) == errno.ECONNREFUSED
 
     run(listen())
 

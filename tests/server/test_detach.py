@@ -27,7 +27,7 @@ sys.exit(detached(serve))
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -104,7 +104,7 @@ open('{tmp_path}/served', 'w').close()
         + "".join(f"    {line}\n" for line in body.strip().splitlines())
         + "sys.exit(detached(serve))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     wait_until((tmp_path / "served").exists)
 

@@ -27,6 +27,7 @@ from smartsim_bridge.server.spool import OWN_MEMORY, Spool
 from smartsim_bridge.server.surroundings import Surroundings
 from tests.server.talks import in_session
 from tests.support.far_halves import write_far_half
+from tests.support.footprint import own_descriptors
 from tests.support.loops import run
 from tests.support.waiting import wait_until_async
 
@@ -69,10 +70,10 @@ def test_what_cannot_be_written_leaves_no_descriptor(tmp_path: Path) -> None:
     def tell(_: object) -> Iterator[dict[str, Any]]:
         yield {"a": object()}
 
-    before = os.listdir("/proc/self/fd")
+    before = own_descriptors()
     with pytest.raises(TypeError, match="object cannot be handed over"):
         handover.written(str(tmp_path), tell)
-    assert os.listdir("/proc/self/fd") == before
+    assert own_descriptors() == before
 
 
 @pytest.mark.parametrize(

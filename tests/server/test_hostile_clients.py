@@ -22,6 +22,7 @@ from smartsim_bridge.protocol.messages import Input, Message, Start, Welcome
 from tests.server.running import Fleet, is_running
 from tests.server.talks import Talk, hello
 from tests.support.loops import run
+from tests.support.waiting import PATIENCE, wait_until
 
 MALFORMED = 10_000
 GROWTH = 10 * 1024 * 1024
@@ -49,7 +50,7 @@ def descriptors(pid: int) -> int:
 async def answers(beacon: Beacon, keys: Credentials) -> None:
     """It serves on both ways."""
     for link in (
-        await connect_zmq(beacon.endpoints[0], keys, timeout=10),
+        await connect_zmq(beacon.endpoints[0], keys, timeout=PATIENCE),
         await connect_unix(beacon.socket),
     ):
         link.send(hello())
@@ -62,13 +63,13 @@ async def answers(beacon: Beacon, keys: Credentials) -> None:
 @contextmanager
 def unimpressed(beacon: Beacon, keys: Credentials, growth: int = GROWTH) -> Iterator[None]:
     """Serves before and after, with no more memory and no more descriptors."""
-    run(answers(beacon, keys), seconds=20)
+    run(answers(beacon, keys))
     memory, files = resident(beacon.pid), descriptors(beacon.pid)
     yield
-    run(answers(beacon, keys), seconds=30)
+    run(answers(beacon, keys))
     assert is_running(beacon)
     assert resident(beacon.pid) - memory < growth
-    assert descriptors(beacon.pid) <= files + 4
+    wait_until(lambda: descriptors(beacon.pid) <= files + 4)  # it may still close some
 
 
 def garbage(chance: random.Random) -> bytes:
@@ -164,7 +165,7 @@ def test_too_many_frames_leave_it_serving(server: tuple[Beacon, Credentials]) ->
         # answer before the next, or what is measured is how far the server was behind.
         for _ in range(100):
             client.send_multipart([b"{}"] * 10_000)
-            assert client.poll(5000)
+            assert client.poll(int(PATIENCE * 1000))
             client.recv_multipart()
 
 
@@ -183,7 +184,7 @@ def test_broken_talk_after_a_good_greeting_leaves_it_serving(
     async def talk() -> None:
         for number in range(200):
             link = await (
-                connect_zmq(beacon.endpoints[0], keys, timeout=10)
+                connect_zmq(beacon.endpoints[0], keys, timeout=PATIENCE)
                 if way == "zmq"
                 else connect_unix(beacon.socket)
             )
@@ -193,7 +194,7 @@ def test_broken_talk_after_a_good_greeting_leaves_it_serving(
             await link.close()
 
     with unimpressed(beacon, keys):
-        run(talk(), seconds=40)
+        run(talk(), seconds=120)
 
 
 def test_announcing_a_gibibyte_costs_nothing(server: tuple[Beacon, Credentials]) -> None:
@@ -218,7 +219,7 @@ def test_idle_connections_do_not_keep_others_out(server: tuple[Beacon, Credentia
     beacon, keys = server
     idle = [socket.create_connection(("127.0.0.1", beacon.ports[0])) for _ in range(200)]
     try:
-        run(answers(beacon, keys), seconds=20)
+        run(answers(beacon, keys))
     finally:
         for one in idle:
             one.close()

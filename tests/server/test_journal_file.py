@@ -12,6 +12,7 @@ import pytest
 from smartsim_bridge.server import journal_file as room
 from smartsim_bridge.server.journal import Journal, Record
 from smartsim_bridge.server.journal_file import SHAPES, JournalFile
+from tests.support.footprint import own_descriptors
 from tests.support.users import is_root
 
 needs_root = pytest.mark.skipif(not is_root(), reason="giving files away needs root")
@@ -225,7 +226,7 @@ def test_failed_writing_anew_leaves_what_was_there(
     file = JournalFile(str(path))
     file.replace([["session", "s", 1]])
     before = path.read_bytes()
-    descriptors = set(os.listdir("/proc/self/fd"))
+    descriptors = own_descriptors()
 
     def refuse(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -237,7 +238,7 @@ def test_failed_writing_anew_leaves_what_was_there(
                 file.replace([["session", "t", 1]])
         assert os.listdir(path.parent) == [path.name]
         assert path.read_bytes() == before
-        assert set(os.listdir("/proc/self/fd")) == descriptors
+        assert own_descriptors() == descriptors
     file.close()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from smartsim_bridge.protocol.messages import NULL, PIPE, STDERR, STDOUT
 from smartsim_bridge.server.exits import ExitWatch
 from smartsim_bridge.server.processes import Process
+from tests.support.footprint import own_descriptors
 from tests.support.loops import run
 
 ENVIRONMENT = {b"PATH": b"/usr/bin:/bin"}
@@ -159,25 +160,25 @@ def test_group_is_not_signalled_once_it_is_over() -> None:
 
 def test_descriptors_are_given_back() -> None:
     async def talk() -> None:
-        watch = len(os.listdir("/proc/self/fd"))
+        watch = len(own_descriptors())
         for _ in range(5):
             owner = Owner()
             mine = process(owner, "cat", stdin=PIPE)
             mine.write(b"x")
             mine.end_input()
             await owner.over
-        assert len(os.listdir("/proc/self/fd")) == watch
+        assert len(own_descriptors()) == watch
 
     run(talk())
 
 
 def test_program_that_cannot_be_started_leaves_no_descriptor() -> None:
     async def talk() -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(own_descriptors())
         for _ in range(5):
             with suppress(OSError):
                 process(Owner(), "no-such-program-here", stdin=PIPE)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(own_descriptors()) == before
 
     run(talk())
 

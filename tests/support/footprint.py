@@ -10,6 +10,7 @@ Linux only: asks /proc.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MIB", "Footprint", "apart", "footprint", "forget_peak"]
+__all__ = ["MIB", "Footprint", "apart", "footprint", "forget_peak", "own_descriptors"]
 
 MIB = 1024 * 1024
 
@@ -57,6 +58,15 @@ def forget_peak(pid: int) -> Footprint:
     """From now on `peak` is the most that it takes; gives what it takes now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", "ascii")
     return footprint(pid)
+
+
+def own_descriptors() -> list[str]:
+    """What this process has open.
+
+    Of tests before this one nothing is left to be closed in the middle of it.
+    """
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd"))
 
 
 @contextmanager
