@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..protocol.messages import ENDED, FAILED, RUNNING, UNKNOWN, WAITING
@@ -60,6 +60,8 @@ class Record:
     stdout: bytes | None = None  # all of it, or None where it is not kept
     stderr: bytes | None = None
     is_forgotten: bool = False  # the client has everything it said
+    # Bytes of stdout and stderr; of this server's memory, as no line tells what was long.
+    printed: tuple[int, int] = field(default=(0, 0), compare=False)
 
     @property
     def is_live(self) -> bool:

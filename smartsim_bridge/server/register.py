@@ -275,8 +275,12 @@ class Register:
     def _drop(self, name: str) -> None:
         self._ended.pop(name, None)
         command = self._commands.pop(name, None)
-        if command is not None:
-            command.close()
+        if command is None:
+            return
+        record = self._journal.record(name)
+        if record is not None:
+            record.printed = command.sizes
+        command.close()
 
 
 def _size(request: Start) -> int:
@@ -320,6 +324,7 @@ def _answer(record: Record, asked: Attach) -> Iterator[Message]:
 
 
 def _entry(record: Record, request: int) -> Entry:
+    stdout, stderr = record.printed
     return Entry(
         request,
         record.command,
@@ -331,8 +336,8 @@ def _entry(record: Record, request: int) -> Entry:
         asked=record.asked,
         ended=record.ended,
         keep=record.keep,
-        stdout=len(record.stdout or b""),
-        stderr=len(record.stderr or b""),
+        stdout=len(record.stdout or b"") or stdout,
+        stderr=len(record.stderr or b"") or stderr,
         note=record.text,
     )
 

@@ -493,3 +493,16 @@ def test_entries_tell_state_and_size_of_each(tmp_path: Path) -> None:
             assert {entry.request for entry in entries.values()} == {9}
 
     run(main())
+
+
+def test_entries_tell_the_size_of_what_is_forgotten(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with office(tmp_path) as there:
+            ear = Ear()
+            there.register.start(there.asked("printf abc; printf d >&2"), ear)
+            await ear.end()
+            there.register.forget(["c"], ear)
+            entry = next(there.register.entries(1))
+            assert (entry.state, entry.stdout, entry.stderr) == (ENDED, 3, 1)
+
+    run(main())
