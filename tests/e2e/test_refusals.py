@@ -16,7 +16,7 @@ from tests.support.peers import Peer, http_peer, silent_peer, zmq_plain_peer
 from tests.support.sshd import make_key
 from tests.support.waiting import wait_until
 
-LIMIT = 10.0  # seconds for the whole init
+LIMIT = 60.0  # seconds for the whole init
 
 
 def refused(expected: type[CommandServerError], **keywords: Any) -> CommandServerError:
