@@ -27,6 +27,7 @@ from .topology import HOSTS, NODES
 __all__ = ["Cluster"]
 
 SLURM_SECONDS = 60.0
+QUEUE_SECONDS = 180.0  # slurmctld looks every hundred for a node that a cut has kept silent
 
 
 class Cluster:
@@ -82,6 +83,8 @@ class Cluster:
         kill_account_processes(inits)
         self._cancel_jobs()
         kill_account_processes(inits)
+        # A queue that still shows one tidied up is another one a moment later.
+        wait_until(lambda: not self._jobs(), QUEUE_SECONDS)
         for host in self._hosts.values():
             host.empty_scratch()
         self._site.write_homes()
@@ -120,6 +123,9 @@ class Cluster:
         return done.stdout.split() == ["idle"] * len(NODES)
 
     def _cancel_jobs(self) -> None:
-        jobs = self.host("login1").run("squeue", "-h", "-o", "%A", check=False).stdout.split()
+        jobs = self._jobs()
         if jobs:
             self.host("login1").run("scancel", *jobs, check=False)
+
+    def _jobs(self) -> list[str]:
+        return self.host("login1").run("squeue", "-h", "-o", "%A", check=False).stdout.split()
