@@ -21,7 +21,7 @@ from .topology import Place
 __all__ = ["PATH", "Host"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT_SECONDS = 90.0  # longer than the host itself waits for any of its daemons
+BOOT_SECONDS = 150.0  # longer than the host itself waits for any of its daemons
 END_SECONDS = 60.0  # for processes that were killed to be gone
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 # Lives, with its mounts, until its standard input ends.

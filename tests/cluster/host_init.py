@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.cluster.first_process import live_until_input_ends
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 SLURM_COMMANDS = "sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol sdiag sinfo"
 SLURM_COMMANDS += " sprio squeue sreport srun sshare sstat strigger sview"
 GRID_ENGINE_COMMANDS = "qacct qalter qconf qdel qhold qhost qlogin qmod qping qquota qrdel qresub"

@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.grid_engine import open_grid_engine
 from tests.cluster.session import Session
+from tests.cluster.topology import NODES
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -48,12 +49,15 @@ def test_jobs_are_submitted_from_a_file_and_from_stdin(cluster: Cluster, session
     assert (home / "stdin.out").read_text() == "said\n"
 
 
-def test_a_job_is_seen_and_deleted(session: Session) -> None:
+def test_a_job_is_seen_and_deleted(cluster: Cluster, session: Session) -> None:
     job = session.run("qsub", "-terse", "-b", "y", "sleep", "1000").stdout.strip()
     wait_until(lambda: f"{job} " in session.run("qstat", "-s", "r").stdout, JOB_SECONDS)
+    # That is said of one, too, that is still on its way to its node.
+    nodes = [cluster.host(name) for name in NODES]
+    wait_until(lambda: any(node.runs("sleep", "1000") for node in nodes), JOB_SECONDS)
     assert session.run("qdel", job).stdout == f"alice has registered the job {job} for deletion\n"
     wait_until(lambda: exit_status(session, job) == "137", JOB_SECONDS)
-    assert session.run("qstat").stdout == ""
+    wait_until(lambda: session.run("qstat").stdout == "", JOB_SECONDS)
 
 
 def test_a_job_submitted_in_a_job_sees_none_of_that_ones_variables(
