@@ -107,7 +107,8 @@ def test_a_batch_script_starts_steps_of_its_own(cluster: Cluster, on_compute1: S
     job = on_compute1.run(*submit, input=script).stdout.strip()
     wait_for_job(cluster, job)
     assert sorted(home_file(cluster, "out").split()) == ["compute1", "compute1", "compute2"]
-    assert steps_of(cluster, job) == ["hostname|COMPLETED"] * 2
+    # The end of a step is told by its nodes, that of the job by the script.
+    wait_until(lambda: steps_of(cluster, job) == ["hostname|COMPLETED"] * 2)
 
 
 # --- allocations and steps ----------------------------------------------------------------------
@@ -231,7 +232,7 @@ def test_a_job_from_inside_a_job_knows_nothing_of_it(cluster: Cluster) -> None:
     two_nodes = ("sbatch", "--parsable", "-N2", "-w", "compute[1-2]", "-o", "outer.out")
     outer = login1.run(*two_nodes, input=f"#!/bin/sh\n{python}\n", user="alice").stdout.strip()
     wait_for_job(cluster, outer)
-    assert "step-of-the-outer|COMPLETED" in steps_of(cluster, outer)
+    wait_until(lambda: "step-of-the-outer|COMPLETED" in steps_of(cluster, outer))
     inner, left_behind = home_file(cluster, "outer.out").splitlines()
     wait_for_job(cluster, inner)
     told = variables(home_file(cluster, "inner.env"))

@@ -103,7 +103,7 @@ def test_cells_make_an_allocation_use_it_and_give_it_back(cluster: Cluster) -> N
     job = texts[1].strip()
     assert sorted(texts[2].split()) == ["compute1", "compute2"]
     wait_for_job(cluster, job, "CANCELLED")
-    assert steps_of(cluster, job) == ["hostname|COMPLETED"]
+    wait_until(lambda: steps_of(cluster, job) == ["hostname|COMPLETED"])
 
 
 @pytest.mark.parametrize(
