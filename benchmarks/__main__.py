@@ -17,8 +17,10 @@ from pathlib import Path
 
 from tests.support.sshd import SSHD
 
+from .bulk import GIB, MIB, measure_input, measure_output
 from .cold import measure_cold
 from .crowd import measure_crowd
+from .distance import DISTANCES, measure_distance
 from .head import open_head
 from .imports import measure_imports
 from .machine import describe_load, describe_machine
@@ -32,9 +34,30 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
 
-# Rounds of each chapter, and commands of the crowd.
-WHOLE = {"trips": 150, "crowd": 7, "commands": 1000, "cold": 12, "imports": 15, "shims": 60}
-QUICK = {"trips": 10, "crowd": 2, "commands": 100, "cold": 2, "imports": 3, "shims": 3}
+# Rounds of each chapter, commands of the crowd, and the largest amount in MiB.
+WHOLE = {
+    "trips": 150,
+    "crowd": 7,
+    "commands": 1000,
+    "cold": 12,
+    "imports": 15,
+    "shims": 60,
+    "bulk": 5,
+    "largest": GIB // MIB,
+    "distance": 20,
+}
+QUICK = {
+    "trips": 10,
+    "crowd": 2,
+    "commands": 100,
+    "cold": 2,
+    "imports": 3,
+    "shims": 3,
+    "bulk": 1,
+    "largest": 1,
+    "distance": 1,
+}
+OTHERS = {"commands": "commands at once", "largest": "the largest amount in MiB"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +94,12 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
             "cold": measure_cold(head, counts["cold"], chance),
             "imports": measure_imports(counts["imports"], chance),
             "shims": measure_shims(counts["shims"], chance),
+            "output": measure_output(head, counts["largest"] * MIB, counts["bulk"], chance),
+            "input": measure_input(head, counts["largest"] * MIB, counts["bulk"], chance),
+            **{
+                words: measure_distance(head, seconds, counts["distance"], chance)
+                for words, seconds in DISTANCES.items()
+            },
         }
     return Run(
         when.strftime("%Y-%m-%d %H:%M UTC"),
@@ -100,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few rounds, no document")
     parser.add_argument("--seed", type=int, help="of the order of turns (default: drawn)")
     for name, count in WHOLE.items():
-        what = "commands at once" if name == "commands" else f"rounds of {name}"
+        what = OTHERS.get(name, f"rounds of {name}")
         parser.add_argument(f"--{name}", type=_positive, help=f"{what} (default {count})")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where raw data goes")
     parser.add_argument("--document", type=Path, metavar="FILE", help="where the tables go")

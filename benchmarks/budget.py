@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import cold, crowd, shims, trips
+from . import bulk, cold, crowd, shims, trips
+from .distance import CROWD, DISTANCES, ONE, TOGETHER, TRIP
 from .figures import Spread, ratio
-from .peers import Here
+from .peers import FreshSsh, Here
 from .rounds import Contest
 
 __all__ = ["BUDGET", "MEMORY_MB", "Promise", "Verdict", "judge"]
@@ -60,6 +61,24 @@ def _crowd(rung: str) -> Promise:
     )
 
 
+def _output(rung: str, limit: float) -> Promise:
+    words = f"{bulk.GIBIBYTE} of output over {rung}, to fresh ssh"
+    measured, against = (f"bridge {rung}", bulk.GIBIBYTE), (FreshSsh.name, bulk.GIBIBYTE)
+    return Promise(words, "output", measured, against, limit)
+
+
+def _distant(distance: str, rung: str) -> Promise:
+    """One round trip and not two; what is between is spawning and this machine."""
+    words = f"`true` over {rung}, {distance} away, to a round trip"
+    return Promise(words, distance, (f"bridge {rung}", ONE), (TRIP, ONE), 1.5)
+
+
+def _together(distance: str, rung: str) -> Promise:
+    words = f"{CROWD} at once over {rung}, {distance} away, to one"
+    name = f"bridge {rung}"
+    return Promise(words, distance, (name, TOGETHER), (name, ONE), 2.0)
+
+
 BUDGET = (
     _trip("`true` over direct, to local subprocess.run", "direct", Here.name, 1.5),
     _trip("`true` over the tunnel, to execnet", "tunnel", "execnet", 1.0),
@@ -78,6 +97,10 @@ BUDGET = (
         (shims.BARE, shims.SECONDS),
         1.5,
     ),
+    _output("direct", 1.0),
+    _output("tunnel", 2.0),
+    *(_distant(words, rung) for words in DISTANCES for rung in ("direct", "tunnel")),
+    *(_together(words, rung) for words in DISTANCES for rung in ("direct", "tunnel")),
 )
 
 

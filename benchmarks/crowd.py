@@ -6,8 +6,9 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from .contestants import open_peers
 from .head import BenchHead
-from .peers import Here, Peer, Rung, open_peers
+from .peers import Here, Peer, Rung
 from .rounds import Contest, Parts, Turn, hold, stopwatch
 
 __all__ = ["PARALLEL", "SECONDS", "measure_crowd"]

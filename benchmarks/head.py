@@ -9,6 +9,7 @@ runs here.  Everything ends and goes away with it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -29,6 +30,8 @@ __all__ = ["BenchHead", "open_head"]
 # What would lead to servers of whoever runs this, or change where ours leave their things.
 FORGOTTEN = ("SMARTSIM_", "XDG_CONFIG", "XDG_STATE", "XDG_DATA", "XDG_CACHE", "SLURM_", "PYTHON")
 
+STATE_DIR = "SMARTSIM_BRIDGE_STATE_DIR"
+
 CONNECT_SECONDS = 30.0
 END_SECONDS = 10.0
 PAUSE = 0.005  # seconds between two looks at a process that ends
@@ -41,6 +44,7 @@ class BenchHead:
         self.sshd = sshd
         self.alias = ALIAS
         self.python = sys.executable
+        self.state_dir = ""  # where beacons are looked for; "": in the home
 
     def keywords(self, transport: str, *, autostart: bool = False) -> dict[str, Any]:
         """What `init_command_server` needs for one rung."""
@@ -53,7 +57,12 @@ class BenchHead:
     def bridge(self, transport: str) -> Bridge:
         """A bridge over that rung, to the server; started if there is none."""
         self.ensure_server()
-        return init_command_server(**self.keywords(transport))
+        if self.state_dir and transport == "direct":
+            os.environ[STATE_DIR] = self.state_dir
+        try:
+            return init_command_server(**self.keywords(transport))
+        finally:
+            os.environ.pop(STATE_DIR, None)
 
     # --- the server
 
@@ -81,6 +90,23 @@ class BenchHead:
         status = Path(f"/proc/{found.beacon.pid}/status").read_text("ascii", "replace")
         (line,) = (line for line in status.splitlines() if line.startswith(f"{what}:"))
         return int(line.split()[1]) / 1024
+
+    @property
+    def server_port(self) -> int:
+        """Where the server listens."""
+        (found,) = self._servers()
+        return found.beacon.ports[0]
+
+    def seen_at(self, ssh_port: int, server_port: int) -> BenchHead:
+        """The same one, where something at these ports of this host leads to it."""
+        other = copy.copy(self)
+        other.sshd = self.sshd.seen_at(ssh_port)
+        other.state_dir = str(other.sshd.near_home / "state")
+        shutil.copytree(state_directory(str(self.sshd.home)), other.state_dir)
+        for beacon in Path(other.state_dir, "servers").glob("*.json"):
+            text = beacon.read_text("utf-8")
+            beacon.write_text(text.replace(f":{self.server_port}", f":{server_port}"), "utf-8")
+        return other
 
     def _servers(self) -> list[Sighting]:
         found = sightings(state_directory(str(self.sshd.home)))

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cold, crowd, shims, trips
+from . import bulk, cold, crowd, distance, shims, trips
 from .budget import Verdict, judge
 from .figures import Spread, ratio, spread
-from .peers import Here
+from .peers import FreshSsh, Here
 from .rounds import Contest
 
 __all__ = ["CHAPTERS", "Run", "render", "write_between_markers"]
@@ -28,6 +28,25 @@ class Chapter:
     basis: tuple[str, str]  # name and part that all are divided by
     compared: str  # the part that is divided
     against: str  # the basis, in the heading
+    rounds: str = ""  # by which name their number is counted, where that is not the key
+
+    @property
+    def counted(self) -> str:
+        return self.rounds or self.key
+
+
+def _bulk(key: str, title: str) -> Chapter:
+    sizes = {words: words for words in bulk.SIZES}
+    largest = bulk.GIBIBYTE
+    basis = (FreshSsh.name, largest)
+    return Chapter(key, title, sizes, basis, largest, f"fresh ssh, {largest}", "bulk")
+
+
+def _distance(words: str) -> Chapter:
+    parts = {distance.ONE: "one `true`", distance.TOGETHER: f"{distance.CROWD} at once"}
+    basis = (distance.TRIP, distance.ONE)
+    title = f"With a round trip of {words}"
+    return Chapter(words, title, parts, basis, distance.ONE, "a round trip", "distance")
 
 
 CHAPTERS = (
@@ -71,6 +90,9 @@ CHAPTERS = (
         shims.SECONDS,
         "`-I -S -c pass`",
     ),
+    _bulk("output", "Output of a command"),
+    _bulk("input", "Input of a command"),
+    *(_distance(words) for words in distance.DISTANCES),
 )
 
 
@@ -134,14 +156,14 @@ def _budget(verdicts: Iterable[Verdict]) -> str:
 def _chapter(chapter: Chapter, run: Run) -> str:
     contest = run.contests[chapter.key]
     heads = [heading for name in chapter.parts.values() for heading in (f"{name}, ms", "quartiles")]
-    rows = [_row(name, chapter, contest) for name in _names(contest)]
+    rows = [_row(name, chapter, contest) for name in _names(contest, chapter.compared)]
     table = _table(["", *heads, f"to {chapter.against}"], rows)
     notes = [f"- {name} is missing: {why}" for name, why in contest.missing.items()]
     notes += [
         f"- {name} failed in {contest.failures(name)} of {len(contest.rounds)} rounds: {fault}"
         for name, fault in contest.faults.items()
     ]
-    told = f"### {chapter.title}\n\n{run.counts[chapter.key]} rounds.{_extra(chapter, run)}\n\n"
+    told = f"### {chapter.title}\n\n{run.counts[chapter.counted]} rounds.{_extra(chapter, run)}\n\n"
     return told + "\n".join([table, *([""] if notes else []), *notes])
 
 
@@ -151,13 +173,12 @@ def _extra(chapter: Chapter, run: Run) -> str:
     return f" {run.counts['commands']} commands each, {crowd.PARALLEL} threads."
 
 
-def _names(contest: Contest) -> list[str]:
-    """By their medians; what is missing comes last."""
+def _names(contest: Contest, part: str) -> list[str]:
+    """By their medians of that part; what is missing comes last."""
     names = {name for one in contest.rounds for name in one}
 
     def middle(name: str) -> float:
-        parts = next(one[name] for one in contest.rounds if name in one)
-        found = spread(contest, name, list(parts)[-1])
+        found = spread(contest, name, part)
         return found.median if found else 0.0
 
     failed = [name for name in contest.faults if name not in names]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from contextlib import ExitStack
 
+from .contestants import all_peers, open_peers
 from .head import BenchHead
-from .peers import Peer, all_peers, open_peers
+from .peers import Peer
 from .rounds import Contest, Parts, Turn, hold, stopwatch
 
 __all__ = ["AGAIN", "FIRST", "measure_trips"]

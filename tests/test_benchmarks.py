@@ -21,9 +21,13 @@ ROOT = Path(__file__).parent.parent
 
 # Less says as much of whether it works.
 FEW = ["--trips=2", "--crowd=1", "--commands=20", "--cold=1", "--imports=1", "--shims=1"]
-SECONDS = 120.0
+FEW += ["--bulk=1", "--largest=1", "--distance=1"]
+SECONDS = 300.0
 
-PEERS = {"execnet", "mitogen", "import execnet", "import mitogen.master"}
+PEERS = {
+    *("execnet", "mitogen", "import execnet", "import mitogen.master"),
+    *("asyncssh", "Fabric", "rpyc over ssh"),
+}
 
 ROWS = {
     "Round trip": [
@@ -40,6 +44,10 @@ ROWS = {
         *("init_command_server", "import zmq", "import paramiko", "import execnet"),
     ],
     "Shims": ["true", "python -I -S -c pass", "a shim, answered at once"],
+    "Output": ["subprocess.run", "bridge direct", "bridge tunnel", "fresh ssh"],
+    "Input": ["subprocess.run", "bridge direct", "bridge tunnel", "fresh ssh"],
+    "With a round trip of 50": ["a round trip", "bridge direct", "bridge tunnel", "fresh ssh"],
+    "With a round trip of 100": ["a round trip", "bridge stdio", "ssh ControlMaster"],
 }
 
 
@@ -126,7 +134,7 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 
 
 def test_a_promise_about_a_missing_peer_is_neither_kept_nor_broken() -> None:
-    nothing = {key: Contest() for key in ("trips", "crowd", "cold", "imports", "shims")}
+    nothing = {promise.chapter: Contest() for promise in BUDGET}
 
     assert {verdict.kept for verdict in judge(nothing, {})} == {None}
     assert Verdict("x", Spread(1, 2, 3, 3), 2.0).kept is True

@@ -11,6 +11,7 @@ same machine do not meet there.  Everything goes away with it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -125,6 +126,17 @@ class Sshd:
     def ssh_command(self, *arguments: str) -> list[str]:
         """The system's ssh, with the same configuration."""
         return ["ssh", "-F", str(self.ssh_config), "-o", "BatchMode=yes", ALIAS, *arguments]
+
+    def seen_at(self, port: int) -> Sshd:
+        """The same one, where something at that port of this host leads to it."""
+        other = copy.copy(self)
+        other.port = port
+        other.near_home = self.directory / f"near-{port}"
+        (other.near_home / ".ssh").mkdir(parents=True, mode=0o700)
+        other.known_hosts = other.near_home / ".ssh" / "known_hosts"
+        other.ssh_config = other.near_home / ".ssh" / "config"
+        other._write_near_side()
+        return other
 
     # --- life -----------------------------------------------------------------------------
 
