@@ -41,7 +41,7 @@ CROWD = 1000
 # them are there before the first is cut.
 OPENED_BOUND = 48 * MIB
 ROUNDS = 5
-SERVED_SECONDS = 10.0  # for a client that comes amid a flood, over both ways
+SERVED_SECONDS = 60.0  # for a client that comes amid a flood, over both ways
 
 # The opening of a ZMTP 3 connection with CURVE, as anybody may send it.
 OPENING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
@@ -126,14 +126,14 @@ def unmoved(beacon: Beacon, keys: Credentials, bound: int = BOUND) -> Iterator[N
     peak, after = (_memory(beacon.pid, name) - before for name in ("VmHWM", "VmRSS"))
     print(f"at most +{peak / MIB:.1f} MiB, afterwards +{after / MIB:.1f} MiB")
     assert peak < bound
-    wait_until(lambda: descriptors(beacon.pid) <= files + 4, 20)
+    wait_until(lambda: descriptors(beacon.pid) <= files + 4)
 
 
 def arrive(stack: ExitStack, family: int, address: tuple[str, int] | str, say: bytes) -> None:
     """A crowd that connects, says this much, and then nothing."""
     for _ in range(CROWD):
         one = stack.enter_context(socket.socket(family))
-        one.settimeout(10)
+        one.settimeout(60)
         wait_until(partial(_has_connected, one, address))
         with suppress(OSError):  # who is cut while it speaks is one less
             one.sendall(say)
@@ -188,7 +188,7 @@ def test_gibibyte_announced_by_a_stranger_is_never_taken(
     with unmoved(beacon, keys):
         for _ in range(ROUNDS):
             with socket.socket(family) as stranger:
-                stranger.settimeout(10)
+                stranger.settimeout(60)
                 stranger.connect(address)
                 stranger.sendall(OPENING + b"\x06" + struct.pack(">Q", 1 << 30))
                 assert _pour(stranger) < 64
@@ -224,7 +224,7 @@ def endless(
             sender.connect(beacon.endpoints[0])
             if first:
                 sender.send_multipart(first)
-                assert sender.poll(5000)
+                assert sender.poll(60_000)
             parts = min(400_000, 1500 * MIB // size)
             sender.send_multipart([bytes(size)] * parts, copy=False)  # all of them the same bytes
             yield lambda: bool(monitor.poll(0))
@@ -242,7 +242,7 @@ def test_endless_message_of_a_client_with_the_key_is_cut(
             first = codec.encode(_hello()) if greets else []
             with endless(beacon, keys, size, first) as is_cut:
                 serves(beacon, keys)
-                wait_until(is_cut, 10)
+                wait_until(is_cut)
 
 
 def test_many_endless_messages_together_stay_below_the_same_bound(
@@ -258,4 +258,4 @@ def test_many_endless_messages_together_stay_below_the_same_bound(
                 ]
                 serves(beacon, keys)
                 for is_cut in cut:
-                    wait_until(is_cut, 20)
+                    wait_until(is_cut)

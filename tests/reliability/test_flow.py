@@ -66,7 +66,7 @@ def has_shims() -> bool:
 )
 def way(request: pytest.FixtureRequest) -> Way:
     transport: str = request.param
-    keywords: dict[str, Any] = {"timeout": 30.0, "transport": transport}
+    keywords: dict[str, Any] = {"timeout": 60.0, "transport": transport}
     if transport in ("tunnel", "stdio"):
         make_head: MakeHead = request.getfixturevalue("make_head")
         head = make_head()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 COMMANDS = 1000
 CLIENTS, PROCESSES, COMMANDS_EACH = 100, 4, 10
-BACK_SECONDS = 10.0  # until all is given back
+BACK_SECONDS = 60.0  # until all is given back
 TIMES = 5  # that a link is made and lost
 QUIET_LOOKS = 100  # without a change, a second
 SECONDS = 120.0  # for all of it, on a busy host
@@ -52,7 +52,7 @@ def has_shims() -> bool:
 @pytest.fixture(params=["local", "direct", pytest.param("tunnel", marks=pytest.mark.sshd)])
 def way(request: pytest.FixtureRequest) -> Way:
     transport: str = request.param
-    keywords: dict[str, Any] = {"timeout": 30.0, "transport": transport}
+    keywords: dict[str, Any] = {"timeout": 60.0, "transport": transport}
     if transport != "tunnel":
         server: LocalServer = request.getfixturevalue("local_server")
         return Way(keywords, server.pid)

@@ -16,8 +16,15 @@ from tests.support.figures import Figure
 from tests.support.waiting import wait_until
 
 NOTICE_SECONDS = 15.0  # what is promised
-LATE_SECONDS = 15.0  # ... and how much later a busy machine may be
+LATE_SECONDS = 45.0  # ... and how much later a busy machine may be
 UNNOTICED_SECONDS = 5.0
+
+
+def _goes_on(way: Way, command: str) -> None:
+    """Waits until it has said more, though nobody follows it."""
+    unread = way.sees(command)
+    assert (unread.state, unread.followed) == ("running", False)
+    wait_until(lambda: way.sees(command).stdout > unread.stdout, SECONDS)
 
 
 @pytest.mark.slow
@@ -33,12 +40,11 @@ def test_stalled_link_is_noticed_by_both_sides_and_costs_nothing(way: Way, figur
     by_server = time.monotonic() - began
     wait_until(lambda: links.lost, NOTICE_SECONDS + LATE_SECONDS)
     by_client = links.lost[0] - began
-    assert way.sees(running.id).state == "running"
+    _goes_on(way, running.id)
     way.end.touch()
     way.proxy.resume()
     said = running.stdout.read().split()
     assert said == numbers_up_to_last(said, first=2)
-    assert len(said) > 2 * NOTICE_SECONDS  # the command went on meanwhile
     assert running.wait(SECONDS) == 0
     figure(14, noticed_by_client_seconds=by_client, noticed_by_server_seconds=by_server)
 
@@ -73,7 +79,7 @@ def test_frozen_server_goes_on_where_it_was(is_noticed: bool, way: Way, figure: 
 READER = """
 import sys
 from smartsim_bridge import init_command_server
-with init_command_server(transport="direct", timeout=20.0) as bridge:
+with init_command_server(transport="direct", timeout=60.0) as bridge:
     running = bridge.popen(sys.argv[1:])
     print(running.id, flush=True)
     for line in running.stdout:
@@ -93,8 +99,8 @@ def test_frozen_client_reads_on_to_the_last_byte(direct: Way, tmp_path: Path) ->
         wait_until(lambda: len(path.read_text().split()) >= 3, SECONDS)
         client.send_signal(signal.SIGSTOP)
         name = path.read_text().split()[0]
-        assert direct.sees(name).followed
         wait_until(lambda: not direct.sees(name).followed, NOTICE_SECONDS + LATE_SECONDS)
+        _goes_on(direct, name)
         direct.end.touch()
         client.send_signal(signal.SIGCONT)
         assert client.wait(SECONDS) == 0
@@ -104,4 +110,3 @@ def test_frozen_client_reads_on_to_the_last_byte(direct: Way, tmp_path: Path) ->
     first, *numbers, word, status = path.read_text().split()
     assert (first, word, status) == (name, "status", "0")
     assert numbers == numbers_up_to_last(numbers)
-    assert len(numbers) > 2 * NOTICE_SECONDS

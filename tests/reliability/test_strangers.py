@@ -53,7 +53,7 @@ from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 PROBES = 100
-PROBE_SECONDS = 10.0
+PROBE_SECONDS = 60.0
 SERVED_SECONDS = 60.0
 
 
@@ -120,7 +120,7 @@ def _under_fire(beacon: Beacon, keys: Credentials, seed: int) -> Iterator[None]:
     finally:
         over.set()
         for thrower in throwers:
-            thrower.join(20)
+            thrower.join(60)
 
 
 # --- at the server's doors ----------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_every_client_is_served_while_strangers_throw_garbage(fleet: Fleet, figu
     memory, files = resident(beacon.pid), descriptors(beacon.pid)
     with _under_fire(beacon, keys, seed):
         took = [run(_probe(beacon, keys), PROBE_SECONDS) for _ in range(PROBES)]
-    wait_until(lambda: descriptors(beacon.pid) <= files + 4, 20)
+    wait_until(lambda: descriptors(beacon.pid) <= files + 4)
     grown = resident(beacon.pid) - memory
     assert grown < 10 * MIB
     figure(
@@ -151,7 +151,7 @@ def test_message_of_far_too_many_large_frames_costs_its_sender_the_link(
 ) -> None:
     """libzmq limits a frame and not their number, and keeps all until the last one has come."""
     beacon, keys = _start(fleet)
-    run(answers(beacon, keys), 20)
+    run(answers(beacon, keys))
     before = resident(beacon.pid)
     with dealer(beacon, keys) as mine:
         mine.linger = 0
@@ -159,8 +159,8 @@ def test_message_of_far_too_many_large_frames_costs_its_sender_the_link(
         # Cut in the middle, or once all of it was judged: no answer but the end.
         if mine.poll(3000):
             assert mine.recv_multipart() == OVER
-        run(answers(beacon, keys), 20)
-    wait_until(lambda: resident(beacon.pid) - before < 16 * MIB, 10)
+        run(answers(beacon, keys))
+    wait_until(lambda: resident(beacon.pid) - before < 16 * MIB)
     status = Path(f"/proc/{beacon.pid}/status").read_text("ascii")
     highest = int(status.partition("VmHWM:")[2].split()[0]) * 1024 - before
     kept = resident(beacon.pid) - before
@@ -176,7 +176,7 @@ def test_thousand_idle_strangers_leave_room_for_a_client(fleet: Fleet, figure: F
         resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
 
     beacon, keys = _start(fleet, preexec_fn=limited)
-    run(answers(beacon, keys), 20)
+    run(answers(beacon, keys))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with ExitStack() as stack:
@@ -194,7 +194,7 @@ def test_thousand_idle_strangers_leave_room_for_a_client(fleet: Fleet, figure: F
         assert is_running(beacon)
         wait_until(lambda: time.monotonic() - since > 3.0, 5)
         share = (_cpu_seconds(beacon.pid) - used) / (time.monotonic() - since)
-    run(answers(beacon, keys), 30)
+    run(answers(beacon, keys))
     figure(3, client_served_after_seconds=served, processor_percent=share * 100)
 
 
@@ -316,7 +316,7 @@ def test_pickle_at_any_door_creates_nothing(
     for door, push in doors.items():
         push()
         assert not made.exists(), door
-    run(answers(beacon, keys), 20)
+    run(answers(beacon, keys))
     assert not made.exists()
     figure(6, doors=len(doors))
 

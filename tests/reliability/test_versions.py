@@ -24,7 +24,7 @@ from tests.support.local_server import LocalServer, MakeLocalServer
 from tests.support.loops import run
 from tests.support.waiting import wait_until
 
-SECONDS = 30.0
+SECONDS = 60.0
 NEXT, PREVIOUS = PROTOCOL_VERSION + 1, OLDEST_PROTOCOL - 1
 OTHER_VERSION = "47.11"  # of the package
 
