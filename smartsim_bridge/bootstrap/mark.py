@@ -30,7 +30,10 @@ def send_and_read_to(
     skipped = 0
     while skipped < NOISE_LIMIT:
         _set_limit(stream, deadline)
-        ahead = stream.recv(NOISE_KEPT, socket.MSG_PEEK)
+        try:
+            ahead = stream.recv(NOISE_KEPT, socket.MSG_PEEK)
+        except ConnectionResetError:  # it ended before it had read all of the script
+            return False
         if not ahead:
             return False
         tail = bytes(said[1 - len(mark) :])

@@ -10,6 +10,7 @@ import pytest
 from smartsim_bridge.bootstrap import mark as mark_module
 from smartsim_bridge.bootstrap.mark import send_and_read_to
 from smartsim_bridge.deadline import Deadline
+from tests.support.waiting import wait_until
 
 MARK = b"\nMARK 1\n"
 
@@ -21,7 +22,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def read(stream: socket.socket, seconds: float = 10) -> tuple[bool, bytes]:
+def read(stream: socket.socket, seconds: float = 60) -> tuple[bool, bytes]:
     said = bytearray()
     return send_and_read_to(MARK, stream, b"script\n", said, Deadline(seconds)), bytes(said)
 
@@ -49,6 +50,22 @@ def test_what_a_program_said_before_it_ended_is_read_though_it_takes_nothing(
     theirs.close()
 
     assert read(ours) == (False, b"only transfer")
+
+
+def test_a_program_that_ends_with_the_script_unread_is_at_its_end(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    theirs.sendall(b"only transfer")
+
+    def leave() -> None:
+        wait_until(lambda: theirs.recv(10, socket.MSG_PEEK) == b"script\n")
+        theirs.close()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    assert read(ours) == (False, b"only transfer")
+    leaving.join()
 
 
 def test_noise_without_end_is_given_up(
