@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from smartsim_bridge.bootstrap import plan as plan_module
+from smartsim_bridge.bootstrap import probe as probe_module
 from smartsim_bridge.bootstrap.artifact import build
 from smartsim_bridge.bootstrap.ensure import Found, ensure_server, find_server
 from smartsim_bridge.bootstrap.facts import Facts
@@ -35,7 +36,7 @@ class Errands:
     def run(self, **wishes: object) -> Found:
         arguments = {
             "python": sys.executable,
-            "deadline": Deadline(60),
+            "deadline": Deadline(240),
             "journey": self.journey,
             **wishes,
         }
@@ -59,13 +60,14 @@ def kill(pid: int) -> None:
     descriptor = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
-        select.select([descriptor], [], [], 10)
+        select.select([descriptor], [], [], 60)
     finally:
         os.close(descriptor)
 
 
 @pytest.fixture
-def errands(head: Head) -> Iterator[Errands]:
+def errands(head: Head, monkeypatch: pytest.MonkeyPatch) -> Iterator[Errands]:
+    monkeypatch.setattr(probe_module, "PYTHON_SECONDS", 60.0)  # ten of them start at once
     errands = Errands(head)
     yield errands
     errands.end_all()

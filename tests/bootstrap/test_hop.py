@@ -18,10 +18,10 @@ def said_after(head: Head, host: str, script: str) -> str:
     """What a shell prints that was sent one step further, and then `script`."""
     pipe = head.host().open_stdio("/bin/sh")
     try:
-        hop(pipe, host, deadline=Deadline(20))
+        hop(pipe, host, deadline=Deadline(60))
         with suppress(BrokenPipeError):  # the step may have failed by now
             pipe.socket.sendall(script.encode())
-        pipe.socket.settimeout(20)
+        pipe.socket.settimeout(60)
         said = b""
         while piece := pipe.socket.recv(4096):
             said += piece
@@ -85,6 +85,6 @@ def test_a_host_that_is_no_plain_name_is_not_handed_to_a_shell(head: Head, host:
 def test_a_shell_that_does_not_take_the_step_is_told_with_its_words(head: Head) -> None:
     pipe = head.host(shell="/bin/echo").open_stdio("/bin/sh")
     with pytest.raises(LaunchFailed) as raised:
-        hop(pipe, "login1", deadline=Deadline(20))
+        hop(pipe, "login1", deadline=Deadline(60))
     pipe.close()
     assert "-c /bin/sh" in raised.value.noise

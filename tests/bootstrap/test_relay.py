@@ -25,7 +25,7 @@ def server() -> Iterator[socket.socket]:
 
 
 def received(stream: socket.socket, size: int) -> bytes:
-    stream.settimeout(10)
+    stream.settimeout(60)
     said = b""
     while len(said) < size:
         said += stream.recv(size - len(said))
@@ -41,7 +41,7 @@ def test_whatever_start_up_files_print_the_link_gets_its_own_bytes_only(
     pipe = head.host(str(login)).open_stdio(COMMAND)
     beacon = replace(BEACON, python=sys.executable, socket=server.getsockname())
     try:
-        start_relay(pipe, beacon, prelude="echo loading", host="h", deadline=Deadline(20))
+        start_relay(pipe, beacon, prelude="echo loading", host="h", deadline=Deadline(60))
         link, _ = server.accept()
         with link:
             link.sendall(b"\n\0first")
@@ -57,7 +57,7 @@ def test_a_relay_that_does_not_start_is_told_with_what_was_said(head: Head) -> N
     beacon = replace(BEACON, python="/no/such/python")
     try:
         with pytest.raises(LaunchFailed, match="/no/such/python, cannot be run") as raised:
-            start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(20))
+            start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(60))
     finally:
         pipe.close()
     assert "/no/such/python" in raised.value.noise
@@ -73,7 +73,7 @@ def test_a_relay_that_ends_for_another_reason_does_not_accuse_the_python(
     pipe = head.host().open_stdio(COMMAND)
     try:
         with pytest.raises(LaunchFailed, match="ended at once") as raised:
-            start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(20))
+            start_relay(pipe, beacon, prelude="", host="h", deadline=Deadline(60))
     finally:
         pipe.close()
     assert "no module named socket" in raised.value.noise

@@ -54,7 +54,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def take(cache: Path, tags: Tags = TAGS, seconds: float = 60) -> Wheel:
+def take(cache: Path, tags: Tags = TAGS, seconds: float = 240) -> Wheel:
     return fetch(tags, str(cache), deadline=Deadline(seconds))
 
 
