@@ -87,7 +87,7 @@ def test_a_background_job_does_not_stop_at_a_prompt() -> None:
     program = (
         "import os, signal, subprocess, sys\n"
         "done = subprocess.run([sys.executable, '-c', sys.argv[1]], capture_output=True,"
-        " text=True, preexec_fn=os.setpgrp, timeout=30)\n"
+        " text=True, preexec_fn=os.setpgrp, timeout=60)\n"
         "print(done.stdout, end='')\n"
     )
     child, terminal = pty.fork()
@@ -175,18 +175,18 @@ def test_a_second_question_waits_for_its_turn_but_not_for_ever(
 
     def slow(_prompt: str, _secret: bool) -> str:
         begun.set()
-        ended.wait(10)
+        ended.wait(60)
         return "late"
 
     first = threading.Thread(target=lambda: in_turn(slow, "first", True))
     first.start()
     try:
-        begun.wait(10)
+        begun.wait(60)
         with pytest.raises(AuthenticationRequired, match="nobody was asked 'second'"):
             in_turn(lambda _prompt, _secret: "soon", "second", True)
     finally:
         ended.set()
-        first.join(10)
+        first.join(60)
     assert in_turn(lambda _prompt, _secret: "soon", "third", True) == "soon"
 
 

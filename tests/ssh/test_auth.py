@@ -131,7 +131,7 @@ def test_identities_only_leaves_the_agents_other_keys_alone(
     assert method_of(connect, target) == "publickey agent key a test"
     assert "Failed publickey" not in running.log
     method_of(connect, replace(target, identities_only=False, identities=()))
-    assert running.log.count("Failed publickey") == 2
+    wait_until(lambda: running.log.count("Failed publickey") == 2)
 
 
 def test_an_agent_that_is_gone_is_passed_over(sshd: Sshd, connect: Connect, tmp_path: Path) -> None:

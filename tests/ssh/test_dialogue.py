@@ -37,7 +37,7 @@ class Person:
         return self._answers.pop(0)
 
 
-def log_in(host: FakeHost, person: Person | None, seconds: float | None = 10.0) -> str:
+def log_in(host: FakeHost, person: Person | None, seconds: float | None = 60.0) -> str:
     with transport_to(host) as transport:
         ask = person.ask if person else None
         how = authenticate(transport, TARGET, ask, Deadline(seconds))
@@ -165,7 +165,7 @@ def test_an_answer_is_kept_nowhere(methods: str) -> None:
     secret = "".join(["ses", "ame"])  # an object of its own, to which all who know it refer
     answers = [secret]
     with transport_to(host) as transport:
-        authenticate(transport, TARGET, lambda _prompt, _secret: answers.pop(), Deadline(10))
+        authenticate(transport, TARGET, lambda _prompt, _secret: answers.pop(), Deadline(60))
         assert transport.is_authenticated()
         others = [one for one in gc.get_referrers(secret) if not isinstance(one, FrameType)]
         assert others == []
@@ -181,7 +181,7 @@ def test_an_unattended_login_begins_nothing_that_needs_a_person(methods: str) ->
     """A dialogue that is begun may ring a phone, again with each attempt."""
     host = FakeHost(methods, rounds=[("", "Approve it on your phone.", [])])
     with transport_to(host) as transport, pytest.raises(AuthenticationRequired) as it:
-        authenticate(transport, TARGET, NOBODY, Deadline(10))
+        authenticate(transport, TARGET, NOBODY, Deadline(60))
     assert host.attempts == []
     assert it.value.what == f"The link was lost: the host takes {methods.replace(',', ', ')}"
     assert (it.value.host, it.value.advice) == (TARGET.destination, NOBODY.advice)
@@ -207,8 +207,8 @@ def test_an_ask_that_breaks_is_raised_as_it_is_and_ends_the_connection() -> None
 
     with transport_to(FakeHost(rounds=ONE)) as transport:
         with pytest.raises(ZeroDivisionError):
-            authenticate(transport, TARGET, ask, Deadline(10))
-        transport.join(5)
+            authenticate(transport, TARGET, ask, Deadline(60))
+        transport.join(60)
         assert not transport.is_active()
 
 
@@ -222,5 +222,5 @@ def test_a_dialogue_alone_returns_what_is_still_wanted() -> None:
         with pytest.raises(paramiko.BadAuthenticationType):
             transport.auth_none("me")
         talk = Dialogue(transport, "me", lambda _heading, prompts: ["sesame" for _ in prompts])
-        assert talk.run(Deadline(10)) == []
+        assert talk.run(Deadline(60)) == []
         assert transport.is_authenticated()

@@ -51,9 +51,9 @@ class Login:
             [self.prompter.program, prompt], stdout=subprocess.PIPE, env=environment
         ) as asking:
             try:
-                assert select.select([self.prompter], [], [], 10)[0]
+                assert select.select([self.prompter], [], [], 60)[0]
                 self.prompter.take()
-                return asking.wait(10), asking.stdout.read() if asking.stdout else b""
+                return asking.wait(60), asking.stdout.read() if asking.stdout else b""
             finally:
                 asking.kill()
 

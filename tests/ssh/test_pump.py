@@ -25,13 +25,13 @@ def transport(sshd: Sshd, connect: Connect) -> paramiko.Transport:
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     near, far = socket.socketpair()
-    near.settimeout(10)
+    near.settimeout(60)
     with near, far:
         yield near, far
 
 
 def session(transport: paramiko.Transport, command: str) -> paramiko.Channel:
-    return open_session(transport, command, "head", Deadline(10))
+    return open_session(transport, command, "head", Deadline(60))
 
 
 def test_the_end_of_our_side_is_passed_on_and_the_answer_still_comes(
@@ -57,7 +57,7 @@ def test_the_end_of_the_far_side_is_passed_on_and_we_may_go_on(
         pump.start()
         server, _ = listener.accept()
     with server:
-        server.settimeout(10)
+        server.settimeout(60)
         server.shutdown(socket.SHUT_WR)
         assert near.recv(1) == b""
         near.sendall(b"last words")
@@ -104,7 +104,7 @@ def test_close_returns_though_the_host_takes_nothing_more(
     transport.clear_to_send_lock.acquire()
     try:
         closing.start()
-        closing.join(5)
+        closing.join(60)
         assert not closing.is_alive()
         # Nobody waits as long again, until something was sent.
         monkeypatch.setattr(transport_module, "TURN_SECONDS", 60.0)

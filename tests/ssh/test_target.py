@@ -81,7 +81,7 @@ def test_malformed_keywords_are_refused(keywords: dict[str, Any], tmp_path: Path
     if find_ssh() is None:
         return
     with pytest.raises(InvalidSettings):
-        resolve_openssh_target("login1", home=str(tmp_path), deadline=Deadline(10), **keywords)
+        resolve_openssh_target("login1", home=str(tmp_path), deadline=Deadline(60), **keywords)
 
 
 def test_destination_brackets_an_ipv6_address(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_ends_that_cross_do_not_break_the_connection(connection: SshConnection) 
 
     def ask(number: int) -> bytes:
         command = f"exec <&-; echo {number}"
-        return connection.execute(command, stdin=b"x" * 100, deadline=Deadline(20)).stdout
+        return connection.execute(command, stdin=b"x" * 100, deadline=Deadline(60)).stdout
 
     with ThreadPoolExecutor(6) as pool:
         said = list(pool.map(ask, range(150)))

@@ -7,7 +7,6 @@ import socket
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,12 +90,12 @@ def tunnel(connection: SshConnection, server: Server, tmp_path: Path) -> Iterato
 
 
 def forward(connection: SshConnection, port: int, directory: Path) -> Tunnel:
-    return connection.forward("127.0.0.1", port, directory=str(directory), deadline=Deadline(10))
+    return connection.forward("127.0.0.1", port, directory=str(directory), deadline=Deadline(60))
 
 
 def connected(tunnel: Tunnel) -> socket.socket:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.settimeout(10)
+    stream.settimeout(60)
     stream.connect(tunnel.endpoint[len("ipc://") :])
     return stream
 
@@ -142,15 +141,19 @@ def test_a_side_that_does_not_read_can_still_send(tunnel: Tunnel, server: Server
         stream.setblocking(False)
         sent = stream.send(b"y" * 100_000)
         assert sent == 100_000
-    assert server.ended.acquire(timeout=10)
+    assert server.ended.acquire(timeout=60)
 
 
-def test_the_proof_is_the_first_connection(tunnel: Tunnel, server: Server) -> None:
-    for count in (1, 2):
-        with connected(tunnel) as stream:
-            stream.sendall(b"x")
-            assert stream.recv(1) == b"x"
-        assert len(server.accepted) == count
+def test_the_proof_is_the_first_connection(
+    connection: SshConnection, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartsim_bridge.ssh.tunnel.PROVEN_SECONDS", 600.0)
+    with contextlib.closing(forward(connection, server.port, tmp_path)) as tunnel:
+        for count in (1, 2):
+            with connected(tunnel) as stream:
+                stream.sendall(b"x")
+                assert stream.recv(1) == b"x"
+            assert len(server.accepted) == count
 
 
 @pytest.mark.parametrize("why", ["ended", "old"])
@@ -191,7 +194,7 @@ def test_a_client_that_goes_away_ends_the_connection_on_the_far_side(
     stream.sendall(b"x")
     stream.recv(1)
     stream.close()
-    assert server.ended.acquire(timeout=10)
+    assert server.ended.acquire(timeout=60)
 
 
 # --- where it is --------------------------------------------------------------------------
@@ -234,12 +237,12 @@ def test_without_unix_sockets_it_listens_on_loopback_only(
     made = forward(connection, server.port, tmp_path)
     host, port = made.endpoint[len("tcp://") :].split(":")
     assert host == "127.0.0.1"
-    with socket.create_connection((host, int(port)), timeout=10) as stream:
+    with socket.create_connection((host, int(port)), timeout=60) as stream:
         stream.sendall(b"x")
         assert stream.recv(1) == b"x"
     made.close()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection((host, int(port)), timeout=10)
+        socket.create_connection((host, int(port)), timeout=60)
 
 
 # --- what is refused ----------------------------------------------------------------------
@@ -257,7 +260,7 @@ def test_a_site_that_forbids_forwarding_is_found_out_at_once(
     assert caught.value.step == "tunnel"
     assert caught.value.host == connection.target.destination
     assert list(tmp_path.iterdir()) == []
-    assert connection.execute("true", deadline=Deadline(10)).status == 0
+    assert connection.execute("true", deadline=Deadline(60)).status == 0
 
 
 def test_a_port_where_nobody_listens_is_found_out_at_once(
@@ -313,7 +316,7 @@ def test_a_connection_that_ends_before_the_tunnel_serves_hangs_nobody(
 
     making = threading.Thread(target=make, daemon=True)
     making.start()
-    making.join(10)
+    making.join(60)
     assert not making.is_alive()
     assert "could not be set up" in str(raised[0])
     assert list(tmp_path.iterdir()) == []
@@ -333,7 +336,7 @@ def test_closing_leaves_the_connection_and_nothing_else(
     assert list(tmp_path.iterdir()) == []
     assert "closed" in repr(tunnel)
     assert not tunnel.is_alive
-    assert connection.execute("true", deadline=Deadline(10)).status == 0
+    assert connection.execute("true", deadline=Deadline(60)).status == 0
     forward(connection, server.port, tmp_path).close()
 
 
@@ -347,18 +350,18 @@ def test_a_broken_connection_ends_what_passes_and_shows(
         stream.recv(1)
         running.kill_sessions()
         assert stream.recv(1) == b""
-    assert not tunnel.is_alive
+    wait_until(lambda: not tunnel.is_alive)
     assert "broken" in repr(tunnel)
     tunnel.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_closing_takes_no_noticeable_time(tunnel: Tunnel) -> None:
-    stream = connected(tunnel)
-    began = time.monotonic()
-    tunnel.close()
-    assert time.monotonic() - began < 1
-    stream.close()
+def test_closing_does_not_wait_for_who_is_connected(tunnel: Tunnel) -> None:
+    with connected(tunnel):
+        closing = threading.Thread(target=tunnel.close, daemon=True)
+        closing.start()
+        closing.join(60)
+        assert not closing.is_alive()
 
 
 def test_nothing_secret_is_shown(tunnel: Tunnel) -> None:
