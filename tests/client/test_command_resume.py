@@ -150,7 +150,7 @@ class Head:
 
     async def kill(self, wires: Iterable[Wire]) -> None:
         """As SIGKILL would: nothing more is heard, begun, written or said."""
-        await self.register.settle(5.0)
+        await self.register.settle(SECONDS)
         for wire in wires:
             wire.cut(LinkLost("The server was killed"))
         self.backlog.is_closed = True
@@ -267,7 +267,8 @@ class User:
     def __init__(self, there: World, bridge: AsyncBridge) -> None:
         self._there, self._bridge = there, bridge
         self._chance = there.chance
-        self.taken: set[str] = set()  # that another client took over
+        self.taken: set[str] = set()  # that another client takes over
+        self.stolen = 0  # how many of them it has got
         self.followed: dict[str, AsyncCommand] = {}  # that a thief may want
         self.read: dict[str, bytearray] = {}
         self.whole: dict[str, bytes] = {}
@@ -392,9 +393,13 @@ def _numbers(last: int) -> bytes:
     return b"".join(b"%d\n" % number for number in range(1, last + 1))
 
 
+OFFERS = 8  # at a time
+WANTED = 3  # of them, by the thief
+
+
 async def _steal(there: World, user: User, bridge: AsyncBridge) -> None:
     """Another client takes over what it can get, and reads it to the end."""
-    while len(user.taken) < 3:
+    while user.stolen < WANTED:
         free = [name for name in user.followed if name not in (*user.taken, *user.all)]
         if not free:
             await asyncio.sleep(0.001)
@@ -402,13 +407,27 @@ async def _steal(there: World, user: User, bridge: AsyncBridge) -> None:
         name = there.chance.choice(free)
         user.taken.add(name)
         user.spared.add(user.followed[name].id)
-        command = await bridge.attach(user.followed[name].id)
+        try:
+            command = await bridge.attach(user.followed[name].id)
+        except (CommandLost, NoSuchCommand):
+            # Its user has all of it, and has let the server forget it: `do` sees to that.
+            user.taken.discard(name)
+            continue
+        user.stolen += 1
         assert command.stdout is not None
         came = await command.stdout.read()
         assert await command.wait() == 7
         whole = user.whole[name]
         assert whole.endswith(came)
         assert len(user.read[name]) + len(came) >= len(whole)
+
+
+async def _offer(user: User, number: int) -> None:
+    """One print after the other: each may be over before the thief comes for it."""
+    await user.do(number)
+    while user.stolen < WANTED:
+        number += OFFERS * 5
+        await user.do(number)
 
 
 @asynccontextmanager
@@ -484,7 +503,7 @@ def test_what_another_client_takes_over_is_whole_there(seed: int, tmp_path: Path
             user = User(there, bridge)
             thief = await there.client("b" * 32)
             async with _trouble(there):
-                asking = (user.do(5 * number) for number in range(8))
+                asking = (_offer(user, 5 * number) for number in range(OFFERS))
                 await asyncio.gather(_steal(there, user, thief), *asking)
             for each in (bridge, thief):
                 await heard(each)
@@ -725,8 +744,10 @@ def test_what_is_attached_to_may_not_be_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_a_server_that_ends_does_not_wait_for_who_greets_it_just_now(
-    turns: int, tmp_path: Path
+    turns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("smartsim_bridge.server.visits.HELLO_SECONDS", SECONDS)
+
     async def main() -> None:
         head = Head(tmp_path)
         near, far = memory_links()
@@ -736,7 +757,7 @@ def test_a_server_that_ends_does_not_wait_for_who_greets_it_just_now(
         near.send(Hello(2, 2, VERSION, SESSION))
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.wait_for(head.visits.close(), 5.0)
+        await asyncio.wait_for(head.visits.close(), SECONDS / 4)
         assert len(head.visits) == 0
         assert near.mailbox.fault is not None
         await head.kill(())
