@@ -40,6 +40,10 @@ __all__ = ["main"]
 # Between the moment that a shim has looked for the socket and the one that it is taken in.
 ON_THEIR_WAY_SECONDS = 0.2
 
+# From when it is told that shims are served: whoever had it started, a shim most often, is on
+# the way, and finds nobody where the idle time is short and the host busy.
+FIRST_SHIM_SECONDS = 60.0
+
 LOOK_SECONDS = 60.0  # between two looks whether it can be found
 
 _LOG = logging.getLogger("smartsim_bridge.agent")
@@ -110,6 +114,7 @@ class _Agent:
         self._held = held
         self._package = _look_of_package()
         self._shims = 0
+        self._has_served = False
 
     async def open(self, survey: Survey) -> None:
         """Shims are served from now on, and whoever asks may know."""
@@ -184,13 +189,16 @@ class _Agent:
 
     def _count(self, shims: int) -> None:
         self._shims = shims
+        self._has_served = True
         self._change.set()
         if _look_of_package() != self._package:
             self.retire("the package was replaced")
 
     async def _wait_idle(self) -> str:
-        seconds = self._installation.idle
         while True:
+            seconds = self._installation.idle
+            if not self._has_served:
+                seconds = max(seconds, FIRST_SHIM_SECONDS)
             self._change.clear()
             try:
                 await asyncio.wait_for(self._change.wait(), None if self._shims else seconds)

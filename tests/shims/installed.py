@@ -13,7 +13,7 @@ from tests.support.command_line import typed
 
 __all__ = ["Installed"]
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 # Says what it was given; `wait` until the test has made a file.
 SQUEUE = """#!/bin/sh

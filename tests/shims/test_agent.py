@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,19 @@ def test_an_agent_with_a_shim_is_not_idle(installed: Installed, tmp_path: Path) 
         assert installed.agent() == agent
         (tmp_path / "go").touch()
         assert shim.communicate(timeout=SECONDS)[0].endswith("waited\n")
+
+
+def test_an_agent_waits_for_the_shim_that_it_was_started_for(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """On a busy host that comes later than the agent would have been idle."""
+    installed.install("--idle", "0.005")
+    assert installed.cli("start").returncode == 0
+    agent = installed.agent()
+    assert agent is not None
+    wait_until(lambda: time.time() > agent.since + 1.0)
+    with waiting(installed, tmp_path / "go"):
+        assert installed.agent() == agent
 
 
 def test_one_that_nobody_finds_any_more_retires(installed: Installed, tmp_path: Path) -> None:
