@@ -11,7 +11,7 @@ import pytest
 from smartsim_bridge.agent.channel import AgentSide, StarterSide
 from smartsim_bridge.errors import AgentFailed, AuthenticationFailed, AuthenticationRequired
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @pytest.fixture

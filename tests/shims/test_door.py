@@ -10,7 +10,7 @@ import threading
 from smartsim_bridge.shims import wire
 from tests.shims.conftest import Session
 
-SECONDS = 40.0
+SECONDS = 90.0
 SHIMS = 100
 
 # Few enough files for a crowd to need more; it opens one itself all the while.
@@ -18,7 +18,7 @@ HOLDER = """
 import os, resource, select, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 from smartsim_bridge import init_command_server
-with init_command_server(transport="local", timeout=20):
+with init_command_server(transport="local", timeout=60):
     print(os.environ["SMARTSIM_BRIDGE_SOCKET"], os.environ["PATH"], flush=True)
     while not select.select([0], [], [], 0.01)[0]:
         open("/dev/null").close()

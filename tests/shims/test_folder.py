@@ -18,7 +18,7 @@ from smartsim_bridge.shims.folder import (
 from tests.support.users import User
 
 COMMANDS = ["squeue", "sbatch", "sbatch"]
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def ask(tmp_path: Path, path: str, *names: str) -> Survey:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.stderr == ""
     return read_answer(done.stdout, "0123abcd")
@@ -192,7 +192,7 @@ def test_where_there_can_be_no_shims_the_bridge_is_as_good(
 
 
 def test_the_old_names_bring_shims_as_well(session: Session, head: LocalServer) -> None:
-    with remote.init_command_server("127.0.0.1", head.port, timeout=20):
+    with remote.init_command_server("127.0.0.1", head.port, timeout=60):
         assert run("squeue").returncode == 0
 
 
