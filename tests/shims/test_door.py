@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from smartsim_bridge.shims import wire
 from tests.shims.conftest import Session
@@ -49,7 +50,9 @@ def test_a_crowd_waits_at_the_door_and_leaves_the_process_its_files(session: Ses
             # Those inside wait for a line, until there is no room for one more.
             assert "ulimit" in holder.stderr.readline()
             late.cancel()
-            said = [shim.communicate(timeout=SECONDS)[0] for shim in crowd]
+            # All at once: who came first need not have been let in first.
+            with ThreadPoolExecutor(SHIMS) as pool:
+                said = list(pool.map(lambda shim: shim.communicate(timeout=SECONDS)[0], crowd))
             complaints = holder.communicate(timeout=SECONDS)[1]
         finally:
             late.cancel()
