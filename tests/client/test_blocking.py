@@ -21,6 +21,8 @@ from tests.support.heads import is_running
 from tests.support.local_server import LocalServer
 from tests.support.waiting import wait_until
 
+SECONDS = 60.0
+
 # --- one and the same, awaited or not -----------------------------------------------------
 
 TWINS = [
@@ -115,7 +117,7 @@ def test_what_is_started_goes_on_by_itself_and_keeps_its_output(bridge: Bridge) 
         for _ in range(2):  # whoever attaches leaves it as it was
             command = other.attach(name)
             assert command.communicate() == (f"{number}\n", "")
-            assert command.wait(10) == number
+            assert command.wait(SECONDS) == number
     other.close()
 
 
@@ -175,7 +177,7 @@ def test_communicate_after_stdin_was_closed(bridge: Bridge) -> None:
 
 def test_writing_to_one_that_has_ended_is_a_broken_pipe(bridge: Bridge) -> None:
     command = bridge.popen(["true"], text=False)
-    command.wait(10)
+    command.wait(SECONDS)
     stdin = command.stdin
     assert stdin is not None
     with pytest.raises(BrokenPipeError):
@@ -187,7 +189,7 @@ def test_poll_and_signals(bridge: Bridge) -> None:
     assert command.poll() is None
     assert is_running(command.pid)
     command.send_signal(signal.SIGUSR1)
-    assert command.wait(10) == -signal.SIGUSR1
+    assert command.wait(SECONDS) == -signal.SIGUSR1
     command.kill()
     assert repr(command) == "<Command ('sleep', '600'): over>"
 
@@ -225,7 +227,7 @@ def test_a_slow_command_does_not_hold_up_other_threads(bridge: Bridge) -> None:
         assert bridge.run(["echo", "quick"]).stdout == "quick\n"
         assert not waiting.done()
         slow.communicate()
-        assert waiting.result(10) == 0
+        assert waiting.result(SECONDS) == 0
 
 
 def test_a_reader_that_stops_slows_its_own_command_only(bridge: Bridge) -> None:
@@ -237,11 +239,11 @@ def test_a_reader_that_stops_slows_its_own_command_only(bridge: Bridge) -> None:
             pool.submit(bridge.run, ["head", "-c", str(1 << 21), "/dev/zero"], text=False)
             for _ in range(8)
         ]
-        assert all(len(one.result(30).stdout) == 1 << 21 for one in others)
+        assert all(len(one.result(SECONDS).stdout) == 1 << 21 for one in others)
         assert flood.poll() is None
         assert flood.stdout.read(2) == b"y\n"
         flood.kill()
-        flood.wait(10)
+        flood.wait(SECONDS)
 
 
 def test_a_command_may_be_read_in_one_thread_and_fed_in_another(bridge: Bridge) -> None:
@@ -258,7 +260,7 @@ def test_a_command_may_be_read_in_one_thread_and_fed_in_another(bridge: Bridge) 
         feeding = threading.Thread(target=feed)
         feeding.start()
         assert stdout.read() == much
-        feeding.join(10)
+        feeding.join(SECONDS)
 
 
 # --- the end ------------------------------------------------------------------------------
@@ -284,12 +286,13 @@ def test_closing_wakes_who_waits(bridge: Bridge) -> None:
     command = bridge.popen(["sleep", "600"])
     with ThreadPoolExecutor(2) as pool:
         waiting: list[Future[Any]] = [pool.submit(command.wait)]
-        waiting += [pool.submit(bridge.run, ["sleep", "600"])]
-        wait_until(lambda: bridge.status().running >= 2)
+        waiting += [pool.submit(bridge.run, ["sleep", "601"])]
+        # The server is shared: others of it may not be over yet.
+        wait_until(lambda: any(one.argv == ("sleep", "601") for one in bridge.commands()))
         bridge.close()
         for one in waiting:
             with pytest.raises(LinkLost, match="closed"):
-                one.result(10)
+                one.result(SECONDS)
 
 
 def test_who_asked_is_told_that_the_link_goes_and_comes(

@@ -16,7 +16,7 @@ from smartsim_bridge import AsyncBridge
 from smartsim_bridge.errors import CommandServerError, LinkLost, NoSuchCommand
 from smartsim_bridge.links.stream_link import connect_unix
 from tests.support.heads import is_running
-from tests.support.loops import run
+from tests.support.loops import SECONDS, run
 from tests.support.near_side import bridge_in, bridge_on, server_in
 from tests.support.waiting import wait_until_async
 
@@ -32,9 +32,25 @@ def on_bridge(tmp_path: Path) -> Callable[[Body], None]:
             async with bridge_in(tmp_path) as bridge:
                 await body(bridge)
 
-        run(main(), 30.0)
+        run(main())
 
     return runner
+
+
+LIMIT = 5.0
+
+
+def let_time_pass(seconds: float) -> None:
+    """For the loop, and whatever waits in it: both halves of the bridge."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+
+
+async def until_printed(bridge: AsyncBridge) -> None:
+    """Until a command has printed something, and it is on its way here."""
+    while not any(one.stdout for one in await bridge.commands()):
+        pass
 
 
 # --- run ----------------------------------------------------------------------------------
@@ -141,8 +157,12 @@ def test_a_stream_of_this_host_is_refused(stream: str, on_bridge: Callable[[Body
 
 def test_the_partial_output_comes_with_the_timeout(on_bridge: Callable[[Body], None]) -> None:
     async def body(bridge: AsyncBridge) -> None:
+        line = ["sh", "-c", "echo so far; sleep 600"]
+        running = asyncio.ensure_future(bridge.run(line, timeout=LIMIT))
+        await until_printed(bridge)
+        let_time_pass(LIMIT)
         with pytest.raises(subprocess.TimeoutExpired) as caught:
-            await bridge.run(["sh", "-c", "echo so far; sleep 600"], timeout=0.3)
+            await running
         assert caught.value.output == b"so far\n"
         assert caught.value.stderr is None
 
@@ -206,7 +226,7 @@ def test_signals_end_it(
     async def body(bridge: AsyncBridge) -> None:
         command = await bridge.popen(["sleep", "600"])
         await getattr(command, name)()
-        assert await command.wait(10) == -number
+        assert await command.wait(SECONDS) == -number
         await getattr(command, name)()  # over: does nothing
 
     on_bridge(body)
@@ -221,6 +241,7 @@ def test_communicate_goes_on_after_its_time_and_loses_nothing(
 
     async def body(bridge: AsyncBridge) -> None:
         command = await bridge.popen(["sh", "-c", f"echo first; read open <{gate}; wc -c"])
+        await until_printed(bridge)
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             await command.communicate(much, 0.2)
         assert caught.value.output == b"first\n"
@@ -245,7 +266,7 @@ def test_a_reader_that_stops_slows_its_own_command_only(
         big = await bridge.run(["head", "-c", str(8 << 20), "/dev/zero"], text=False)
         assert len(big.stdout) == 8 << 20
         await flood.kill()
-        assert await flood.wait(10) == -signal.SIGKILL
+        assert await flood.wait(SECONDS) == -signal.SIGKILL
 
     on_bridge(body)
 
@@ -257,7 +278,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_up_wait(
         command = await bridge.popen(["sh", "-c", "sleep 600 & echo $!"])
         assert command.stdout is not None
         child = int(await command.stdout.readline())
-        assert await command.wait(10) == 0
+        assert await command.wait(SECONDS) == 0
         await command.terminate()
         await wait_until_async(lambda: not is_running(child))
 
@@ -307,7 +328,7 @@ def test_commands_of_a_client_that_left_end_too(
                 command = await bridge.popen(["sleep", "600"], grace=0.01)
             await wait_until_async(lambda: not is_running(command.pid))
 
-    run(main(), 20.0)
+    run(main())
 
 
 def test_repr_tells_the_state(on_bridge: Callable[[Body], None]) -> None:

@@ -9,6 +9,8 @@ from smartsim_bridge.current import current_bridge
 from smartsim_bridge.errors import BridgeClosed, CommandServerError, NoServer
 from tests.support.local_server import LocalServer, MakeLocalServer
 
+SECONDS = 60.0
+
 
 def test_the_bridge_made_last_is_the_current_one(server: LocalServer) -> None:
     with init_command_server() as first:
@@ -40,7 +42,7 @@ def test_shutdown_means_the_current_one(
     server = make_local_server()
     bridge = init_command_server()
     shutdown_command_server()
-    assert server.process.wait(15) == 0
+    assert server.process.wait(SECONDS) == 0
     with pytest.raises(BridgeClosed):
         bridge.run(["true"])
     with pytest.raises(NoServer):
@@ -53,7 +55,7 @@ def test_shutdown_of_another_bridge_leaves_the_current_one_current(
     server = make_local_server()
     first, second = init_command_server(), init_command_server()
     shutdown_command_server(first)
-    assert server.process.wait(15) == 0
+    assert server.process.wait(SECONDS) == 0
     assert current_bridge() is second
     second.close()
 

@@ -13,7 +13,7 @@ from tests.support.local_server import LocalServer
 from tests.support.loops import run
 
 SESSION = "d" * 32
-SECONDS = 40.0
+SECONDS = 60.0
 
 
 @pytest.fixture

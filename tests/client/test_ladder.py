@@ -30,7 +30,7 @@ def climbed(**keywords: Any) -> Ascent:
         await ascent.close()
         return ascent
 
-    return run(main(), 30.0)
+    return run(main())
 
 
 def fault_of(**keywords: Any) -> CommandServerError:
@@ -165,7 +165,7 @@ def test_the_whole_climb_has_one_deadline(near_home: Path) -> None:
 
 def test_a_rung_that_fails_is_told_with_the_last_word_of_the_host(near_home: Path) -> None:
     async def main() -> str:
-        attempts = Attempts(Settings.gather(), "5" * 32, "h", Deadline(5), Journey("h", None))
+        attempts = Attempts(Settings.gather(), "5" * 32, "h", Deadline(60), Journey("h", None))
 
         async def dial() -> Link:
             noise = "  Welcome to login1\n  sh: python: not found"
@@ -174,4 +174,4 @@ def test_a_rung_that_fails_is_told_with_the_last_word_of_the_host(near_home: Pat
         assert await attempts.take("stdio", dial, aim="login2") is None
         return attempts.rungs[0].reason
 
-    assert run(main(), 10.0) == "login2: The relay ended at once: sh: python: not found"
+    assert run(main()) == "login2: The relay ended at once: sh: python: not found"

@@ -37,7 +37,7 @@ def why(tmp_path: Path, *lines: str, engine: str = "auto") -> str:
     target = resolve_target(
         "login1", ssh_config=str(config), local_user="me", home=str(tmp_path), environment=environ
     )
-    return reach._why_openssh(target, settings, Deadline(10))
+    return reach._why_openssh(target, settings, Deadline(60))
 
 
 def test_a_plain_host_is_paramikos_and_ssh_is_not_even_asked(

@@ -24,7 +24,7 @@ from smartsim_bridge.protocol.messages import (
     Stopping,
     Welcome,
 )
-from tests.support.loops import run
+from tests.support.loops import SECONDS, run
 from tests.support.near_side import VERSION, talk_by_hand
 from tests.support.waiting import wait_until_async
 
@@ -47,7 +47,7 @@ class Heard:
         self.fault = fault
 
 
-async def greeted(answer: Message | None, timeout: float = 5.0, wish: str = "") -> Talk:
+async def greeted(answer: Message | None, timeout: float = SECONDS, wish: str = "") -> Talk:
     near, far = memory_links()
     if answer is not None:
         far.send(answer)
@@ -127,7 +127,7 @@ def test_a_session_that_attends_too_late_is_told_of_the_end() -> None:
 def test_commands_are_listed_up_to_the_last_word() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        asking = asyncio.ensure_future(talk.list_commands(5.0))
+        asking = asyncio.ensure_future(talk.list_commands(SECONDS))
         question = await far.receive()
         assert isinstance(question, ListCommands)
         entries = [Entry(question.request, name, ("true",), "ended") for name in "ab"]
@@ -143,7 +143,7 @@ def test_commands_are_listed_up_to_the_last_word() -> None:
 def test_an_inquiry_is_answered_by_its_number() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        asking = [asyncio.ensure_future(talk.inquire(5.0)) for _ in range(2)]
+        asking = [asyncio.ensure_future(talk.inquire(SECONDS)) for _ in range(2)]
         for running in (1, 2):
             message = await far.receive()
             assert isinstance(message, Inquiry)
@@ -169,7 +169,7 @@ def test_a_lost_link_is_told_to_everybody_who_waits() -> None:
         talk, far = await talk_by_hand()
         session = Heard()
         talk.attend(session)
-        asking = asyncio.ensure_future(talk.inquire(5.0))
+        asking = asyncio.ensure_future(talk.inquire(SECONDS))
         await asyncio.sleep(0)
         far.cut(LinkLost("cable pulled"))
         with pytest.raises(LinkLost):
@@ -220,7 +220,7 @@ def test_close_says_goodbye_and_may_be_repeated() -> None:
 def test_stop_asks_the_server_to_end() -> None:
     async def main() -> None:
         talk, far = await talk_by_hand()
-        stopping = asyncio.ensure_future(talk.stop_server(1.0))
+        stopping = asyncio.ensure_future(talk.stop_server(SECONDS))
         assert isinstance(await far.receive(), Stop)
         far.send(Stopping("a client asked for it"))
         far.cut(LinkLost("closed"))

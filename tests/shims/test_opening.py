@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from smartsim_bridge import AsyncBridge, remote
+from smartsim_bridge import AsyncBridge, Bridge, remote
+from smartsim_bridge.client.listing import CommandInfo
 from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims import opening
 from smartsim_bridge.shims.survey import QUESTIONER, Survey, question, read_answer
@@ -41,6 +42,15 @@ def ask(tmp_path: Path, path: str, *names: str) -> Survey:
     return read_answer(done.stdout, "0123abcd")
 
 
+def known(bridge: Bridge) -> set[str]:
+    """The commands of now; those of tests before are forgotten by and by."""
+    return {one.id for one in bridge.commands()}
+
+
+def new(bridge: Bridge, before: set[str]) -> list[CommandInfo]:
+    return [one for one in bridge.commands() if one.id not in before]
+
+
 def test_the_head_says_what_it_has_less_what_is_a_shim(tmp_path: Path) -> None:
     for place in ("shims", "two words"):
         (tmp_path / place).mkdir()
@@ -61,10 +71,10 @@ def test_without_our_token_files_are_not_shared(answer: str) -> None:
 
 def test_init_runs_no_command(session: Session) -> None:
     onlooker = session(shims=False)
-    before, polls = len(onlooker.commands()), onlooker.status().polls
+    before, polls = known(onlooker), onlooker.status().polls
     session()
     assert run("squeue").returncode == 0
-    (told,) = onlooker.commands()[before:]
+    (told,) = new(onlooker, before)
     assert os.path.basename(told.argv[0]) == "squeue"
     assert onlooker.status().polls == polls + 1
 
@@ -85,12 +95,12 @@ def test_a_server_that_knows_no_better_is_asked_by_a_command(
 
     monkeypatch.setattr(opening, "ask_head", ask_twice)
     onlooker = session(shims=False)
-    before = len(onlooker.commands())
+    before = known(onlooker)
     session()
     assert run("squeue").returncode == 0
     assert found[0] == found[1]
     assert found[0].files_are_shared
-    assert onlooker.commands()[before].argv[0] == "/bin/sh"
+    assert new(onlooker, before)[0].argv[0] == "/bin/sh"
 
 
 def test_a_stage_tells_what_came_of_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,13 +303,13 @@ def test_where_files_are_not_shared_a_script_goes_along(
 
 def test_where_they_are_shared_the_head_reads_it(session: Session, tmp_path: Path) -> None:
     onlooker = session(shims=False)
-    before = len(onlooker.commands())
+    before = known(onlooker)
     session()
     (tmp_path / "job.sh").write_text("#!/bin/sh\necho hello\n", "ascii")
     done = run("sbatch", "-n1", "job.sh", cwd=tmp_path)
     assert b"args: -n1 job.sh\n" in done.stdout
     assert b"cwd: %s\n" % os.fsencode(tmp_path) in done.stdout
-    assert len(onlooker.commands()) == before + 1
+    assert len(new(onlooker, before)) == 1
 
 
 def test_in_a_directory_that_the_head_lacks_it_runs_at_home(

@@ -5,6 +5,7 @@ The head is a server on this host, whose scheduler nobody but its commands finds
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -34,6 +35,7 @@ from tests.support.waiting import wait_until
 
 SECONDS = 60.0
 MB = 1024 * 1024
+LIMIT = 6.0  # less than three heartbeats
 
 
 def run(*words: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
@@ -137,13 +139,13 @@ def test_calling_what_the_head_lacks_is_plainly_not_found(session: Session) -> N
 
 
 def test_no_limit_of_ours_is_one_for_a_command_that_waits(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     limits = [name for name in vars(guest) if name.endswith("_SECONDS")]
     assert "HELLO_SECONDS" in limits
     for name in limits:
-        monkeypatch.setattr(guest, name, 0.5)
-    monkeypatch.setattr(reception, "FAREWELL_SECONDS", 0.5)
+        monkeypatch.setattr(guest, name, LIMIT)
+    monkeypatch.setattr(reception, "FAREWELL_SECONDS", LIMIT)
     asked: list[Start] = []
     make = AsyncCommand.__init__
 
@@ -152,10 +154,22 @@ def test_no_limit_of_ours_is_one_for_a_command_that_waits(
         make(self, session, request, args)
 
     monkeypatch.setattr(AsyncCommand, "__init__", note)
-    session(timeout=2.0, reconnect=0.5)
-    done = run("srun", "sh", "-c", "sleep 3; echo granted")  # longer than all of them
-    assert (done.stdout, done.returncode) == (b"granted\n", 0)
-    assert asked[-1].timeout is None  # so the head has none for it either
+    bridge, go = session(timeout=LIMIT, reconnect=LIMIT), tmp_path / "go"
+    script = f"echo asked; until [ -e {go} ]; do sleep 0.02; done; echo granted"
+    with start("srun", "sh", "-c", script) as shim:
+        assert shim.stdout is not None
+        assert shim.stdout.readline() == b"asked\n"
+        loop = bridge.portal.call(_loop())
+        now = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now() + LIMIT + 1)  # all of them have passed
+        assert run("squeue").returncode == 0  # so it has been seen
+        go.touch()
+        assert read_all(shim) == (b"granted\n", 0)
+    assert [one.timeout for one in asked] == [None, None]  # so the head has none either
+
+
+async def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
 
 
 def test_a_program_that_is_gone_meanwhile_is_not_found(session: Session, scheduler: Path) -> None:

@@ -14,7 +14,7 @@ from smartsim_bridge.protocol.environment import SHIM_MARKER
 from smartsim_bridge.shims.stub import stub_text
 from tests.support.shells import shell_command
 
-SECONDS = 20.0
+SECONDS = 60.0
 ODD = ["", "two words", "new\nline", "'\"$HOME`id`\\*", "-n", "ü"]
 
 # What a program of the test says of itself.
