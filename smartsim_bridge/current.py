@@ -7,6 +7,7 @@ mean when they are given none.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -112,6 +113,7 @@ def init_command_server(
     with _lock:
         _current = bridge
         _bridges.add(bridge)
+        _go_before_paramiko()
     return bridge
 
 
@@ -140,6 +142,17 @@ def current_bridge() -> Bridge:
             "There is no bridge in this process", advice="Call init_command_server() first."
         )
     return _current
+
+
+def _go_before_paramiko() -> None:
+    """Has it loaded, it ends every connection at the end of the program: nobody would be told.
+
+    What was registered last runs first.  Elsewhere the goodbye stays behind what the program
+    registered itself, which may still want the bridge.
+    """
+    if "paramiko" in sys.modules:
+        atexit.unregister(_say_goodbye)
+        atexit.register(_say_goodbye)
 
 
 @atexit.register

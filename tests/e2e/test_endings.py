@@ -25,6 +25,12 @@ bridge = init_command_server(
 print(bridge.run(["echo", "served"]).stdout, end="")
 """
 
+# Looks at the bridge when what paramiko registered for the end of the program has run, which it
+# did as it was imported: later than this.
+LOOKING = PROGRAM.replace(
+    "bridge = ", "import atexit\natexit.register(lambda: print(bridge))\nbridge = ", 1
+)
+
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
@@ -33,12 +39,14 @@ def temporary() -> Iterator[Path]:
         yield Path(path)
 
 
-def run_program(head: Head, transport: str, temporary: Path) -> subprocess.CompletedProcess[str]:
+def run_program(
+    head: Head, transport: str, temporary: Path, program: str = PROGRAM
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TMPDIR": str(temporary)}
     environment.pop("XDG_RUNTIME_DIR", None)
     words = ["head", str(head.sshd.ssh_config), head.python, transport]
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", program, *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -56,3 +64,13 @@ def test_a_program_that_ends_unclosed_leaves_nothing_here(
     done = run_program(make_head(), transport, temporary)
     assert (done.returncode, done.stdout, done.stderr) == (0, "served\n", "")
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.sshd
+@pytest.mark.parametrize("transport", ["tunnel", "stdio"])
+def test_the_goodbye_is_said_while_there_is_a_connection(
+    transport: str, make_head: MakeHead, temporary: Path
+) -> None:
+    done = run_program(make_head(), transport, temporary, LOOKING)
+    assert (done.returncode, done.stdout) == (0, "served\n<Bridge closed>\n")
+    assert done.stderr == ""
