@@ -59,7 +59,13 @@ class Pump:
                 self._channel.sendall(data)
             self._channel.shutdown_write()
         except BROKEN:
-            self.close()
+            if not self._channel.closed:
+                self.close()
+                return
+            # The far side takes nothing more.  What it said before its end, such as why, may
+            # still be in a buffer: the other thread carries it, and closes.
+            with contextlib.suppress(OSError):
+                self._local.shutdown(socket.SHUT_RD)
 
     def _carry_in(self) -> None:
         try:

@@ -15,6 +15,7 @@ from smartsim_bridge.ssh.execution import open_session
 from smartsim_bridge.ssh.pump import Pump
 from tests.support.fixtures import Connect
 from tests.support.sshd import Sshd
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,6 +76,32 @@ def test_the_end_of_the_command_ends_both_directions(
     pump.start()
     pump.wait()
     assert far.fileno() == -1
+
+
+def test_what_a_command_said_arrives_though_it_took_nothing_of_ours(
+    transport: paramiko.Transport,
+    ends: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As nologin(8) does: it says why, and is gone before our script is on its way."""
+    near, far = ends
+    channel = session(transport, "echo why")
+    wait_until(lambda: channel.closed)
+    pump = Pump(far, channel)
+    sender, read = pump._threads[0], channel.recv
+
+    def read_late(size: int) -> bytes:
+        sender.join()
+        return read(size)
+
+    monkeypatch.setattr(channel, "recv", read_late)
+    near.sendall(b"script")
+    pump.start()
+    assert near.recv(100) == b"why\n"
+    assert near.recv(100) == b""
+    with pytest.raises(BrokenPipeError):
+        near.sendall(b"more of it")
+    pump.wait()
 
 
 def test_close_cuts_both_directions_in_the_middle_of_a_flood(
