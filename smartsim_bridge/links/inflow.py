@@ -83,6 +83,10 @@ class Inflow:
         for part in parts:
             self.reach += PART_LEAST + len(part)
 
+    def drop(self, part: bytes) -> None:
+        """One more part of that message has come out, and is not delivered."""
+        self.reach += PART_LEAST + len(part)
+
     def look(self, now: float) -> None:
         """Asks the kernel."""
         self._looked = now

@@ -35,7 +35,7 @@ BACKLOG = 1024  # many clients may arrive at once
 MAX_QUIET, QUIET_SHARE = 512, 4
 
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-_SRCFD = int(zmq.SRCFD)
+_SRCFD, _RCVMORE = int(zmq.SRCFD), int(zmq.RCVMORE)
 
 
 def new_credentials() -> tuple[Credentials, str]:
@@ -178,13 +178,28 @@ class ZmqListener:
         identity = self._socket.recv(NOBLOCK)
         peer = self._peers.get(identity)
         if peer is not None:
-            frames = [identity, *self._socket.recv_multipart(NOBLOCK)]
+            first = self._socket.recv(NOBLOCK)
             self._inflow = peer.inflow
         else:
-            parts = self._socket.recv_multipart(NOBLOCK, copy=False)  # which alone tell it
-            frames = [identity, *(part.bytes for part in parts)]
-            self._inflow = self._find_inflow(parts[0])
-        return frames
+            part = self._socket.recv(NOBLOCK, copy=False)  # which alone tells it
+            first = part.bytes
+            self._inflow = self._find_inflow(part)
+        return [identity, first, *self._following()]
+
+    def _following(self) -> list[bytes]:
+        """The other parts of the message in hand; of too many, as many as show that they are.
+
+        Each that is kept costs more than it takes to send it: whoever sends messages of ten
+        thousand would be ahead of us for ever, and what waits is memory.
+        """
+        parts: list[bytes] = []
+        while self._socket.get(_RCVMORE):
+            part = self._socket.recv(NOBLOCK)
+            if len(parts) < codec.MAX_FRAMES:
+                parts.append(part)
+            elif self._inflow is not None:
+                self._inflow.drop(part)
+        return parts
 
     def _find_inflow(self, part: Any) -> Inflow | None:
         if self._inflows is None or self._watch is None:

@@ -111,6 +111,20 @@ def test_delivered_message_is_not_under_way() -> None:
     run(talk())
 
 
+def test_dropped_parts_of_a_message_are_not_under_way() -> None:
+    async def talk() -> None:
+        async with library() as mine:
+            peer, own, one = mine.connect()
+            await mine.bring(peer, own, 3 * inflow.PART_LEAST + 300 + 70)
+            one.deliver([bytes(100)])
+            for _ in range(2):
+                one.drop(bytes(100))
+            one.look(0.0)
+            assert one.under_way == 70
+
+    run(talk())
+
+
 def test_bytes_of_no_message_are_forgotten_once_another_was_delivered() -> None:
     """Heartbeats: over days they would add up to what is too much."""
 

@@ -26,7 +26,7 @@ from smartsim_bridge.links.zmq_link import connect_zmq
 from smartsim_bridge.links.zmq_listener import ZmqListener, new_credentials
 from smartsim_bridge.links.zmq_socket import check_version
 from smartsim_bridge.protocol.beacon import Credentials
-from smartsim_bridge.protocol.codec import MAX_HEADER
+from smartsim_bridge.protocol.codec import MAX_FRAMES, MAX_HEADER
 from smartsim_bridge.protocol.messages import Ping, Pong
 from tests.links.pairs import HELLO, all_from, connected, zmq_listener
 from tests.support.flaky_proxy import FlakyProxy
@@ -193,6 +193,33 @@ def test_bad_message_costs_its_sender_the_link_and_nobody_else(frames: list[byte
             others.send(Pong(2))
             assert await other.receive() == Pong(2)
             await other.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_of_too_many_frames_few_are_kept(is_known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    arrived = ZmqListener._arrived
+
+    def note(listener: ZmqListener, frames: list[bytes]) -> None:
+        kept.append(len(frames))
+        arrived(listener, frames)
+
+    monkeypatch.setattr(ZmqListener, "_arrived", note)
+
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            with dealer(endpoint, credentials) as client:
+                if is_known:
+                    client.send(b'{"t":"Ping","number":1}')
+                    assert await (await links.get()).receive() == Ping(1)
+                client.send_multipart([b"{}"] * 10_000)
+                assert await asyncio.to_thread(client.poll, MILLISECONDS)
+                assert client.recv_multipart() == [b""]
+                client.send(b'{"t":"Ping","number":2}')
+                assert await (await links.get()).receive() == Ping(2)
+            assert max(kept) == len(["identity", "the first"]) + MAX_FRAMES
 
     run(talk())
 
