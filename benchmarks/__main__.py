@@ -21,6 +21,7 @@ from .bulk import GIB, MIB, measure_input, measure_output
 from .cold import measure_cold
 from .crowd import measure_crowd
 from .distance import DISTANCES, measure_distance
+from .growth import measure_growth
 from .head import open_head
 from .imports import measure_imports
 from .machine import describe_load, describe_machine
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
 
-# Rounds of each chapter, commands of the crowd, and the largest amount in MiB.
+# Rounds of each chapter, and how much of what some of them measure.
 WHOLE = {
     "trips": 150,
     "crowd": 7,
@@ -45,6 +46,8 @@ WHOLE = {
     "bulk": 5,
     "largest": GIB // MIB,
     "distance": 20,
+    "growth": 100,
+    "past": 10_000,
 }
 QUICK = {
     "trips": 10,
@@ -56,8 +59,14 @@ QUICK = {
     "bulk": 1,
     "largest": 1,
     "distance": 1,
+    "growth": 5,
+    "past": 100,
 }
-OTHERS = {"commands": "commands at once", "largest": "the largest amount in MiB"}
+OTHERS = {
+    "commands": "commands at once",
+    "largest": "the largest amount in MiB",
+    "past": "commands before, at most",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +110,7 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
                 for words, seconds in DISTANCES.items()
             },
         }
+        growth = measure_growth(head, counts["past"], counts["growth"], chance)
     return Run(
         when.strftime("%Y-%m-%d %H:%M UTC"),
         seed,
@@ -109,6 +119,7 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
         counts,
         contests,
         memory,
+        growth,
     )
 
 

@@ -7,18 +7,20 @@ quartiles beside it say how narrow that was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import bulk, cold, crowd, shims, trips
 from .distance import CROWD, DISTANCES, ONE, TOGETHER, TRIP
 from .figures import Spread, ratio
+from .growth import Grown
 from .peers import FreshSsh, Here
 from .rounds import Contest
 
 __all__ = ["BUDGET", "MEMORY_MB", "Promise", "Verdict", "judge"]
 
 MEMORY_MB = 40.0  # of a server on a login node that belongs to everybody
+FLAT = 1.25  # between two stages, which are minutes apart
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,23 @@ BUDGET = (
 )
 
 
-def judge(contests: Mapping[str, Contest], memory: Mapping[str, float]) -> list[Verdict]:
-    """All promises, then the server's memory."""
+def judge(
+    contests: Mapping[str, Contest], memory: Mapping[str, float], growth: Sequence[Grown]
+) -> list[Verdict]:
+    """All promises, then growth, then the server's memory."""
     verdicts = [
         Verdict(one.words, ratio(contests[one.chapter], one.measured, one.against), one.limit)
         for one in BUDGET
     ]
+    for one in growth[1:]:
+        words = f"`true` with {one.words}, to with {growth[0].words}"
+        verdicts.append(Verdict(words, _grew(one, growth[0]), FLAT))
     for when, size in memory.items():
         verdicts.append(Verdict(f"server's memory, {when}, in MB", Spread.of([size]), MEMORY_MB))
     return verdicts
+
+
+def _grew(later: Grown, first: Grown) -> Spread | None:
+    if later.cost is None or not first.cost:
+        return None
+    return Spread.of([later.cost / first.cost])

@@ -11,7 +11,17 @@ from pathlib import Path
 
 __all__ = ["describe_load", "describe_machine"]
 
-PACKAGES = ("smartsim-bridge", "pyzmq", "paramiko", "sshtunnel", "execnet", "mitogen")
+PACKAGES = (
+    "smartsim-bridge",
+    "pyzmq",
+    "paramiko",
+    "sshtunnel",
+    "execnet",
+    "mitogen",
+    "rpyc",
+    "asyncssh",
+    "fabric",
+)
 
 
 def describe_machine() -> dict[str, str]:

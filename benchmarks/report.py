@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import bulk, cold, crowd, distance, shims, trips
 from .budget import Verdict, judge
 from .figures import Spread, ratio, spread
+from .growth import Grown
 from .peers import FreshSsh, Here
 from .rounds import Contest
 
@@ -107,6 +108,7 @@ class Run:
     counts: Mapping[str, int]
     contests: Mapping[str, Contest]
     memory: Mapping[str, float]
+    growth: Sequence[Grown]
 
     def as_json(self) -> dict[str, object]:
         """The raw data."""
@@ -119,13 +121,23 @@ class Run:
             "counts": dict(self.counts),
             "memory_mb": dict(self.memory),
             "contests": contests,
+            "growth": [
+                {
+                    "stage": one.words,
+                    "server_mb": one.server_mb,
+                    "client_mb": one.client_mb,
+                    **one.contest.as_json(),
+                }
+                for one in self.growth
+            ],
         }
 
 
 def render(run: Run) -> str:
     """Budget first, then what it was judged by."""
-    parts = [_preamble(run), _budget(judge(run.contests, run.memory))]
+    parts = [_preamble(run), _budget(judge(run.contests, run.memory, run.growth))]
     parts += [_chapter(chapter, run) for chapter in CHAPTERS]
+    parts.append(_growth(run))
     return "\n\n".join(parts)
 
 
@@ -165,6 +177,20 @@ def _chapter(chapter: Chapter, run: Run) -> str:
     ]
     told = f"### {chapter.title}\n\n{run.counts[chapter.counted]} rounds.{_extra(chapter, run)}\n\n"
     return told + "\n".join([table, *([""] if notes else []), *notes])
+
+
+def _growth(run: Run) -> str:
+    rows = [
+        [
+            one.words,
+            "" if one.cost is None else _number(one.cost),
+            _number(one.server_mb),
+            _number(one.client_mb),
+        ]
+        for one in run.growth
+    ]
+    heads = ["", "`true` to local", "server, MB", "added to the client's process, MB"]
+    return f"### Growth\n\n{run.counts['growth']} rounds of each.\n\n{_table(heads, rows)}"
 
 
 def _extra(chapter: Chapter, run: Run) -> str:

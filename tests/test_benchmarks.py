@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 # Less says as much of whether it works.
 FEW = ["--trips=2", "--crowd=1", "--commands=20", "--cold=1", "--imports=1", "--shims=1"]
-FEW += ["--bulk=1", "--largest=1", "--distance=1"]
+FEW += ["--bulk=1", "--largest=1", "--distance=1", "--growth=1", "--past=100"]
 SECONDS = 300.0
 
 PEERS = {
@@ -46,6 +46,7 @@ ROWS = {
     "Shims": ["true", "python -I -S -c pass", "a shim, answered at once"],
     "Output": ["subprocess.run", "bridge direct", "bridge tunnel", "fresh ssh"],
     "Input": ["subprocess.run", "bridge direct", "bridge tunnel", "fresh ssh"],
+    "Growth": ["1 client", "1 client, 100 commands later", "10 clients", "100 clients"],
     "With a round trip of 50": ["a round trip", "bridge direct", "bridge tunnel", "fresh ssh"],
     "With a round trip of 100": ["a round trip", "bridge stdio", "ssh ControlMaster"],
 }
@@ -136,7 +137,7 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 def test_a_promise_about_a_missing_peer_is_neither_kept_nor_broken() -> None:
     nothing = {promise.chapter: Contest() for promise in BUDGET}
 
-    assert {verdict.kept for verdict in judge(nothing, {})} == {None}
+    assert {verdict.kept for verdict in judge(nothing, {}, [])} == {None}
     assert Verdict("x", Spread(1, 2, 3, 3), 2.0).kept is True
     assert Verdict("x", Spread(1, 2, 3, 3), 1.9).kept is False
 
