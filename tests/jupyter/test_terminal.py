@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 IPYTHON = (sys.executable, "-m", "IPython", "--colors=NoColor", "--no-banner")
-RUN_SECONDS = 40.0
+RUN_SECONDS = 100.0
 
 
 @contextmanager

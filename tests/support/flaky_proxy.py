@@ -173,6 +173,7 @@ class FlakyProxy:
         self.flows = asyncio.Event()
         self.flows.set()
         self._listening: socket.socket | None = None
+        self._kept: socket.socket | None = None
         self._acceptor: asyncio.Task[None] | None = None
         self._loop.run_forever()
         self._loop.close()
@@ -202,17 +203,23 @@ class FlakyProxy:
     def _listen(self) -> None:
         if self._listening is not None:
             return
-        family = socket.AF_INET if isinstance(self.address, tuple) else socket.AF_UNIX
-        listening = socket.socket(family)
-        if family is socket.AF_INET:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if isinstance(self.address, tuple):
+            self._keep_port()
+            listening = _bound_to(self.address)
+        else:
+            listening = socket.socket(socket.AF_UNIX)
+            listening.bind(self.address)
         listening.setblocking(False)
-        listening.bind(self.address)
         listening.listen(BACKLOG)
-        if family is socket.AF_INET:
-            self.address = listening.getsockname()[:2]
         self._listening = listening
         self._acceptor = self._loop.create_task(self._accept(listening))
+
+    def _keep_port(self) -> None:
+        """While newcomers are refused nobody else may come by our port."""
+        if self._kept is None:
+            assert isinstance(self.address, tuple)
+            self._kept = _bound_to(self.address)
+            self.address = self._kept.getsockname()[:2]
 
     async def _stop_listening(self) -> None:
         if self._listening is None or self._acceptor is None:
@@ -246,6 +253,8 @@ class FlakyProxy:
         await self._stop_listening()
         for connection in list(self._open):
             await connection.reset()
+        if self._kept is not None:
+            self._kept.close()
 
     async def _cut_all(self) -> int:
         self._take_who_waits()
@@ -287,6 +296,14 @@ class FlakyProxy:
             return wanted, False
         self._budget[direction] = self._next_budget[direction]()
         return budget, True
+
+
+def _bound_to(address: tuple[str, int]) -> socket.socket:
+    """Linux lets several have the same port, as long as one of them at most listens."""
+    made = socket.socket(socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(address)
+    return made
 
 
 # --- in front of what
