@@ -26,7 +26,7 @@ INIT = b"""__version__ = "1"
 def has(what): return True
 def zmq_version_info(): return (4, 3, 5)
 def zmq_version(): return "4.3.5"
-NOBLOCK = EVENTS = POLLIN = SRCFD = EVENT_ACCEPTED = EVENT_DISCONNECTED = 1
+NOBLOCK = EVENTS = POLLIN = SRCFD = RCVMORE = EVENT_ACCEPTED = EVENT_DISCONNECTED = 1
 ZMQError = OSError
 """
 HANGS = b"import os, time; open(os.path.dirname(__file__) + '/up', 'w'); time.sleep(600)"
