@@ -19,6 +19,9 @@ from tests.support.wheels import Links
 
 pytestmark = pytest.mark.sshd
 
+# Seconds for an init: pip has half of them, and takes most of a minute on a busy machine.
+PATIENCE = 300.0
+
 
 def rung(status: BridgeStatus, name: str) -> Rung:
     return [one for one in status.rungs if one.name == name][-1]
@@ -47,7 +50,7 @@ def lonely_head(make_head: MakeHead, lonely_user: User) -> Head:
 @pytest.mark.usefixtures("links")
 def test_a_head_without_pyzmq_gets_it_and_the_tunnel_holds(make_head: MakeHead) -> None:
     head = make_head(zmq=False)
-    bridge = head.init(autostart=True, provision=True)
+    bridge = head.init(autostart=True, provision=True, timeout=PATIENCE)
 
     status = bridge.status()
     assert status.transport == "tunnel", status
@@ -64,7 +67,7 @@ def test_a_head_without_pyzmq_gets_it_and_the_tunnel_holds(make_head: MakeHead) 
 @pytest.mark.usefixtures("links")
 def test_no_command_learns_of_it(make_head: MakeHead) -> None:
     head = make_head(zmq=False)
-    bridge = head.init(autostart=True, provision=True)
+    bridge = head.init(autostart=True, provision=True, timeout=PATIENCE)
     (site,) = sites(head.state_dir)
 
     assert str(site) not in bridge.run(["env"]).stdout
@@ -75,7 +78,9 @@ def test_no_command_learns_of_it(make_head: MakeHead) -> None:
 
 @pytest.mark.usefixtures("links")
 def test_where_forwarding_is_forbidden_direct_holds(make_head: MakeHead) -> None:
-    bridge = make_head("AllowTcpForwarding no", zmq=False).init(autostart=True, provision=True)
+    bridge = make_head("AllowTcpForwarding no", zmq=False).init(
+        autostart=True, provision=True, timeout=PATIENCE
+    )
     assert bridge.status().transport == "direct"
     assert bridge.run(["echo", "hello"]).stdout == "hello\n"
 
@@ -83,7 +88,7 @@ def test_where_forwarding_is_forbidden_direct_holds(make_head: MakeHead) -> None
 @pytest.mark.usefixtures("links")
 def test_what_was_brought_once_is_used_unasked(make_head: MakeHead) -> None:
     head = make_head(zmq=False)
-    first = head.init(autostart=True, provision=True)
+    first = head.init(autostart=True, provision=True, timeout=PATIENCE)
     first.run(["true"])
     shutdown_command_server(first)
     status = head.init(autostart=True).status()
@@ -100,23 +105,32 @@ def test_a_far_half_that_the_disk_damaged_is_sent_again_first(make_head: MakeHea
     (far,) = head.state_dir.glob("far/*.pyz")
     far.write_bytes(bytes(far.stat().st_size))
 
-    assert head.init(autostart=True, provision=True, transport="tunnel").status().server_zmq
+    assert (
+        head.init(autostart=True, provision=True, timeout=PATIENCE, transport="tunnel")
+        .status()
+        .server_zmq
+    )
 
 
 def test_the_wheel_of_another_day_is_used_without_pip(
     make_head: MakeHead, links: Links, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_head(zmq=False).init(autostart=True, provision=True)
+    make_head(zmq=False).init(autostart=True, provision=True, timeout=PATIENCE)
     monkeypatch.setenv("PIP_FIND_LINKS", "")
 
-    assert make_head(zmq=False).init(autostart=True, provision=True).status().server_zmq
+    assert (
+        make_head(zmq=False)
+        .init(autostart=True, provision=True, timeout=PATIENCE)
+        .status()
+        .server_zmq
+    )
 
 
 def test_where_pip_finds_none_stdio_holds_and_it_is_told(
     make_head: MakeHead, links: Links, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    bridge = make_head(zmq=False).init(autostart=True, provision=True)
+    bridge = make_head(zmq=False).init(autostart=True, provision=True, timeout=PATIENCE)
 
     status = bridge.status()
     assert status.transport == "stdio"
@@ -133,7 +147,7 @@ def test_the_command_line_says_in_one_line_that_it_could_not_be_brought(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     head = make_head(zmq=False)
     words = ["start", "--provision"]
-    for name, value in head.keywords.items():
+    for name, value in {**head.keywords, "timeout": PATIENCE}.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     done = typed(*words)
 
@@ -153,7 +167,7 @@ def test_where_nothing_else_will_do_no_server_is_started_without(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     head = make_head(zmq=False)
     with pytest.raises(ProvisionFailed, match="No wheel of pyzmq") as raised:
-        head.init(autostart=True, provision=True, transport=transport)
+        head.init(autostart=True, provision=True, timeout=PATIENCE, transport=transport)
 
     assert raised.value.host == "head"
     assert "pip download" in raised.value.advice
@@ -170,10 +184,10 @@ def test_a_server_that_runs_without_gets_it_and_its_commands_go_on(make_head: Ma
         assert command.stdout is not None
         for transport in ("tunnel", "direct"):
             with pytest.raises(CommandServerError, match="has no ZMQ") as raised:
-                head.init(provision=True, transport=transport)
+                head.init(provision=True, timeout=PATIENCE, transport=transport)
             assert "--replace --provision" in raised.value.advice
 
-        wishing = head.init(provision=True)
+        wishing = head.init(provision=True, timeout=PATIENCE)
         assert "ran already" in rung(wishing.status(), "tunnel").reason
         status = wishing.replace_server()
         assert status.server_zmq
@@ -187,7 +201,7 @@ def test_a_server_that_runs_without_gets_it_and_its_commands_go_on(make_head: Ma
 @pytest.mark.usefixtures("links")
 def test_a_server_that_gives_way_keeps_it(make_head: MakeHead) -> None:
     head = make_head(zmq=False)
-    bridge = head.init(autostart=True, provision=True)
+    bridge = head.init(autostart=True, provision=True, timeout=PATIENCE)
     before = bridge.status()
     for _ in range(2):
         status = bridge.replace_server()
@@ -199,7 +213,7 @@ def test_a_server_that_gives_way_keeps_it(make_head: MakeHead) -> None:
 @pytest.mark.usefixtures("links")
 def test_a_home_that_cannot_be_written_is_passed_over(lonely_head: Head) -> None:
     lonely_head.sshd.home.chmod(0o500)
-    status = lonely_head.init(autostart=True, provision=True).status()
+    status = lonely_head.init(autostart=True, provision=True, timeout=PATIENCE).status()
     assert status.server_zmq
     assert not lonely_head.state_dir.exists()
 
@@ -232,7 +246,7 @@ def test_where_the_home_does_not_do_another_directory_is_taken(
     lonely_head: Head, lonely_user: User, state_dir: Path, options: str
 ) -> None:
     with mounted(lonely_user, options, state_dir):
-        status = lonely_head.init(autostart=True, provision=True).status()
+        status = lonely_head.init(autostart=True, provision=True, timeout=PATIENCE).status()
         assert status.server_zmq
         assert sites(state_dir) == []
         (site,) = sites(Path(f"/var/tmp/smartsim-bridge-{lonely_user.uid}"))
@@ -251,7 +265,7 @@ def test_where_no_directory_does_each_is_named_and_nothing_is_left(
     places = [Path(f"{root}/smartsim-bridge-{lonely_user.uid}") for root in ("/var/tmp", "/tmp")]
     with mounted(lonely_user, "noexec", state_dir, *places):
         with pytest.raises(ProvisionFailed) as raised:
-            lonely_head.init(autostart=True, provision=True, transport="tunnel")
+            lonely_head.init(autostart=True, provision=True, timeout=PATIENCE, transport="tunnel")
         for place in (state_dir, *places):
             assert f"{place}: it cannot be imported there: " in raised.value.what
             assert not (place / "far").exists() or sites(place) == []
