@@ -278,8 +278,10 @@ def test_a_port_that_closes_later_ends_connections_without_a_word(
     tunnel: Tunnel, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """socketserver would print a traceback for each, and ZMQ tries again and again."""
+    with connected(tunnel) as first:  # the one that the proof has opened
+        first.sendall(b"x")
+        assert first.recv(1) == b"x"
     server.stop_listening()
-    connected(tunnel).close()  # the one that the proof has opened
     with connected(tunnel) as stream:
         assert stream.recv(1) == b""
     assert tunnel.is_alive
