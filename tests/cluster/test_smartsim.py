@@ -99,6 +99,7 @@ def test_an_unchanged_experiment_completes_though_its_link_is_cut(
         assert experiment.wait_for("database")[1:] == ["value", "spam"]
         assert experiment.wait_for("database stopped") == ["Cancelled"]
         assert "JobManager" in experiment.wait_for("threads")
+        assert experiment.wait_for("unrecorded") == []
         assert experiment.process.wait(STEP_SECONDS) == 0, experiment.output()
         (recorded,) = compute1.path(WHOLE).glob(".smartsim/**/model/long/stop.json")
         assert "STATUS_COMPLETED" in recorded.read_text("utf-8")
