@@ -38,7 +38,9 @@ from smartsim_bridge.ssh import openssh_target as resolving
 from smartsim_bridge.ssh.ask import Unattended
 from smartsim_bridge.ssh.known_hosts import fingerprint
 from smartsim_bridge.ssh.openssh import OpensshConnection
+from smartsim_bridge.ssh.openssh_control import Control
 from smartsim_bridge.ssh.openssh_master import Master
+from smartsim_bridge.ssh.openssh_pipe import OpensshPipe
 from smartsim_bridge.ssh.socket_directory import socket_directory
 from smartsim_bridge.stages import Journey
 from tests.support.fixtures import MakeSshd
@@ -234,6 +236,24 @@ def test_a_file_in_the_masters_place_is_no_master(
     append(running, f"ControlPath {running.near_home}/file")
     (running.near_home / "file").write_text("no socket")
     assert isinstance(failure(open_openssh, running, only_master=True), MasterRequired)
+
+
+def test_what_a_command_says_before_ssh_tells_that_it_began_is_kept(sshd: Sshd) -> None:
+    """The master writes it to where ssh's own words go, and ssh may be slow to say them."""
+    fast = (
+        "OpenSSH_9.2p1\r\ndebug1: Reading configuration data /dev/null\r\n"
+        "why\nnot debug1: mux_client_request_session: master session id: 2\r\nlater\n"
+    )
+
+    class Fast(Control):
+        def command(self, *words: str, options: tuple[str, ...] = ()) -> list[str]:
+            return ["/bin/sh", "-c", 'printf %s "$1" >&2; exit 6', "sh", fast]
+
+    control = Fast(openssh_target(sshd), "/nowhere")
+    pipe = OpensshPipe(control, "true", "head", Deadline(60))
+    pipe.wait()
+    assert (pipe.status, pipe.noise) == (6, "why\nnot later\n")
+    pipe.close()
 
 
 def test_what_uses_a_master_of_the_user_ends_with_the_connection(
