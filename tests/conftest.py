@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.support.python39",
     "tests.support.shim_reception",
     "tests.support.smartsim_venv",
+    "tests.support.second_try",
     "tests.support.soak",
     "tests.support.wheels",
 ]
