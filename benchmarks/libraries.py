@@ -32,15 +32,7 @@ class ParamikoExec(Peer):
         sshd = head.sshd
         self.client = paramiko.SSHClient()
         self.client.load_host_keys(str(sshd.known_hosts))
-        self.client.connect(
-            sshd.host,
-            sshd.port,
-            sshd.user.name,
-            key_filename=str(sshd.identity),
-            sock=_connection(head),
-            look_for_keys=False,
-            allow_agent=False,
-        )
+        self.client.connect(sshd.host, sshd.port, sshd.user.name, **_paramiko_login(head))
 
     def call(self) -> None:
         """Both streams to their ends, then the status."""
@@ -125,12 +117,7 @@ class Fabric(Peer):
             sshd.user.name,
             sshd.port,
             config=fabric.Config(lazy=True),  # and no files of whoever runs this
-            connect_kwargs={
-                "key_filename": str(sshd.identity),
-                "sock": _connection(head),
-                "look_for_keys": False,
-                "allow_agent": False,
-            },
+            connect_kwargs=_paramiko_login(head),
         )
         self.connection.client.load_host_keys(str(sshd.known_hosts))
 
@@ -210,11 +197,12 @@ class Rpyc(Peer):
         self.machine.close()
 
 
-def _connection(head: BenchHead) -> socket.socket:
-    """With TCP_NODELAY, which paramiko does not set."""
+def _paramiko_login(head: BenchHead) -> dict[str, Any]:
+    """With the head's key only, over a socket with TCP_NODELAY, which paramiko does not set."""
     made = socket.create_connection((head.sshd.host, head.sshd.port), timeout=LIMIT)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return made
+    key = str(head.sshd.identity)
+    return {"key_filename": key, "sock": made, "look_for_keys": False, "allow_agent": False}
 
 
 def _check(status: int, out: object, err: object) -> None:
