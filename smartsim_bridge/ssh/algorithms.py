@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import paramiko
-
 from ..errors import UnsupportedSshConfig
 from .config_line import is_matching_any
+from .library import paramiko
 from .target import Target
 
 __all__ = ["disabled", "offered", "weak_ones_added"]

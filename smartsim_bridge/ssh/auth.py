@@ -11,8 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import paramiko
-
 from ..deadline import Deadline
 from ..errors import AuthenticationFailed, AuthenticationRequired, LoginFailed, SshFailed
 from .ask import Ask, Unattended, printable
@@ -20,6 +18,7 @@ from .dialogue import ANSWER_SECONDS, Dialogue, HostSilent, Questions, TooManyRo
 from .engine import KERBEROS, KERBEROS_ADVICE
 from .key_query import is_acceptable
 from .keys import Candidate, KeyUnusable, Opened, PassphraseNeeded, PassphraseWrong, candidates
+from .library import paramiko
 from .target import Target
 from .transport import BROKEN, farewell
 

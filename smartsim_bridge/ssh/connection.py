@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Union
 
-import paramiko
-
 from ..deadline import ONE_DAY, Deadline
 from ..errors import ForwardingRefused, SshFailed
 from ..stages import Journey
@@ -29,6 +27,7 @@ from .engine import Completed
 from .execution import StdioPipe, answers, execute
 from .host_keys import algorithms_in_order, verify
 from .keys import Opened
+from .library import paramiko
 from .target import Target
 from .transport import BROKEN, Transport
 from .tunnel import Tunnel

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable, Union
 
-import paramiko
-
 from ..deadline import Deadline
 from .ask import printable
+from .library import paramiko
 
 __all__ = ["Dialogue", "HostSilent", "TooManyRounds"]
 

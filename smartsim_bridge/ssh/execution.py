@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-import paramiko
-
 from ..deadline import Deadline
 from ..errors import SshFailed
 from .engine import Completed, Kept
+from .library import paramiko
 from .pump import Pump
 from .transport import BROKEN
 

@@ -10,17 +10,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import paramiko
-from paramiko.auth_handler import AuthHandler
-from paramiko.common import MSG_USERAUTH_INFO_REQUEST, cMSG_USERAUTH_REQUEST
-
 from ..deadline import Deadline
 from .dialogue import ANSWER_SECONDS
+from .library import paramiko
 
 __all__ = ["is_acceptable"]
 
 # The same number means either, after what was asked: RFC 4252 section 6.
-MSG_USERAUTH_PK_OK = MSG_USERAUTH_INFO_REQUEST
+MSG_USERAUTH_PK_OK = paramiko.common.MSG_USERAUTH_INFO_REQUEST
 
 
 def is_acceptable(
@@ -40,7 +37,7 @@ def is_acceptable(
     return query.is_accepted
 
 
-class _Query(AuthHandler):
+class _Query(paramiko.auth_handler.AuthHandler):
     """Sends the question instead of a signature, and understands the answer."""
 
     def __init__(self, transport: paramiko.Transport, public: bytes) -> None:
@@ -51,7 +48,7 @@ class _Query(AuthHandler):
     def _parse_service_accept(self, m: paramiko.Message) -> None:
         algorithm = paramiko.Message(self._public).get_text()
         request = paramiko.Message()
-        request.add_byte(cMSG_USERAUTH_REQUEST)
+        request.add_byte(paramiko.common.cMSG_USERAUTH_REQUEST)
         request.add_string(self.username or "")
         request.add_string("ssh-connection")
         request.add_string("publickey")

@@ -16,10 +16,8 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 
-import paramiko
-from paramiko.agent import AgentSSH
-
 from .ask import Ask
+from .library import paramiko
 from .target import Target
 
 __all__ = [
@@ -202,13 +200,13 @@ def _from_openssh_file(path: str) -> bytes | None:
     return message.get_binary() or None
 
 
-def _open_agent(where: str | None) -> AgentSSH | None:
+def _open_agent(where: str | None) -> paramiko.agent.AgentSSH | None:
     if where == "none":
         return None
     try:
         if where is None:
             return paramiko.Agent()
-        agent = AgentSSH()
+        agent = paramiko.agent.AgentSSH()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(AGENT_SECONDS)
         connection.connect(where)
@@ -219,5 +217,5 @@ def _open_agent(where: str | None) -> AgentSSH | None:
     return agent
 
 
-def _close_agent(agent: AgentSSH) -> None:
+def _close_agent(agent: paramiko.agent.AgentSSH) -> None:
     agent._close()  # type: ignore[attr-defined]

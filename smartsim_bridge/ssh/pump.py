@@ -11,8 +11,7 @@ import contextlib
 import socket
 import threading
 
-import paramiko
-
+from .library import paramiko
 from .transport import BROKEN
 
 __all__ = ["Pump"]

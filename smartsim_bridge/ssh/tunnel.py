@@ -17,11 +17,11 @@ import threading
 import time
 from typing import Any
 
-import paramiko
 import sshtunnel
 
 from ..deadline import Deadline
 from ..errors import ForwardingRefused, NobodyListening, SshFailed
+from .library import paramiko
 from .pump import Pump
 from .socket_directory import socket_directory
 from .transport import BROKEN

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import paramiko
 import pytest
@@ -40,8 +43,9 @@ def test_ends_that_cross_do_not_break_the_connection(connection: SshConnection) 
 class _Recorded(Transport):
     """Sends nothing, remembers what would have gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, sock: object = None) -> None:
         self._closed_channels = set()
+        self.sock = sock  # type: ignore[assignment]
         self.sent: list[int] = []
         self.packetizer = self  # type: ignore[assignment]
 
@@ -63,6 +67,35 @@ def test_nothing_is_said_of_a_channel_after_its_close() -> None:
     transport._send_message(about(94, 6))
     transport._send_message(about(90, 5))  # CHANNEL_OPEN: the number is ours there
     assert transport.sent == [94, 96, 97, 94, 90]
+
+
+class _Hurried(socket.socket):
+    """Remembers how often it was told to acknowledge at once."""
+
+    hurried = 0
+
+    def setsockopt(self, *arguments: Any) -> None:
+        self.hurried += arguments[:2] == (socket.IPPROTO_TCP, getattr(socket, "TCP_QUICKACK", -1))
+        super().setsockopt(*arguments)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a word that only Linux knows")
+def test_what_a_host_says_to_a_new_channel_is_acknowledged_at_once() -> None:
+    with _Hurried() as stream:
+        transport = _Recorded(stream)
+        transport._send_message(about(94, 5))
+        assert not stream.hurried
+        transport._send_message(about(90, 5))
+        assert stream.hurried == 1
+
+
+def test_a_stream_that_is_no_connection_of_tcp_is_left_alone() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for stream in (ours, object()):  # a ProxyCommand, a channel of a jump host
+            transport = _Recorded(stream)
+            transport._send_message(about(90, 5))
+            assert transport.sent == [90]
 
 
 @pytest.mark.sshd
