@@ -72,10 +72,12 @@ def test_nothing_is_said_of_a_channel_after_its_close() -> None:
 class _Hurried(socket.socket):
     """Remembers how often it was told to acknowledge at once."""
 
-    hurried = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.hurried: list[Any] = []
 
     def setsockopt(self, *arguments: Any) -> None:
-        self.hurried += arguments[:2] == (socket.IPPROTO_TCP, getattr(socket, "TCP_QUICKACK", -1))
+        self.hurried.append(arguments)
         super().setsockopt(*arguments)
 
 
@@ -86,7 +88,7 @@ def test_what_a_host_says_to_a_new_channel_is_acknowledged_at_once() -> None:
         transport._send_message(about(94, 5))
         assert not stream.hurried
         transport._send_message(about(90, 5))
-        assert stream.hurried == 1
+        assert stream.hurried == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
 
 
 def test_a_stream_that_is_no_connection_of_tcp_is_left_alone() -> None:
