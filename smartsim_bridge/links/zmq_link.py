@@ -37,6 +37,9 @@ __all__ = ["ZmqLink", "connect_zmq"]
 
 
 DIAGNOSIS_SECONDS = 2.0  # to find out what is there instead
+# After which libzmq would connect again, by when we have long closed the socket.  Its own way to
+# say never, -1, drops what has come and is not read yet as soon as the connection ends.
+NEVER_MS = 24 * 3600 * 1000
 # That a handshake may take of the time that the connection took, which was one.  It has three,
 # and a lost packet is sent again after some more.
 ROUND_TRIPS = 10
@@ -180,7 +183,7 @@ def _dial(endpoint: str, credentials: Credentials) -> tuple[Any, Any]:
     socket: Any = zmq.Context.instance().socket(zmq.DEALER)
     harden(socket)
     socket.setsockopt(zmq.IPV6, 1)
-    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
     socket.curve_publickey = credentials.client_key.encode()
     socket.curve_secretkey = credentials.client_secret.encode()
     socket.curve_serverkey = credentials.server_key.encode()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import zmq
@@ -69,6 +70,15 @@ async def talk_on(link: Link) -> None:
     while True:
         link.send(Pong(2))
         await asyncio.sleep(0)
+
+
+def library_has_done_its_part() -> None:
+    """The client's thread in libzmq, there is one, has ended what it did when this was called."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    with context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as other:
+        one.connect(f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}")
+        one.send(b"")
+        assert other.poll(MILLISECONDS)
 
 
 @contextmanager
@@ -290,6 +300,30 @@ def test_what_came_before_the_connection_broke_is_read_first() -> None:
             came = await all_from(client)
             assert came == [Pong(number) for number in range(len(came))]
             assert len(came) > 20
+
+    run(talk())
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_last_words_of_a_server_that_ends_are_read_however_late(kind: str, tmp_path: Path) -> None:
+    async def talk() -> None:
+        async with zmq_listener() as (endpoint, credentials, links):
+            port = int(endpoint.rpartition(":")[2])
+            path = str(tmp_path / "way")
+            with FlakyProxy(("127.0.0.1", port), path) as proxy:  # as a tunnel leads there
+                way = f"ipc://{path}" if kind == "unix" else endpoint
+                client = await connect_zmq(way, credentials, timeout=5)
+                client.send(HELLO)
+                server = await links.get()
+                for number in range(100):
+                    server.send(Pong(number))
+                # Not a turn of the loop until the library has noticed the end.
+                server._listener.close()  # type: ignore[attr-defined]
+                assert client._monitor.poll(MILLISECONDS)
+                library_has_done_its_part()
+                client._watch.look()  # poll() has taken the edge
+                assert await all_from(client) == [Pong(number) for number in range(100)]
+                assert proxy.connections == (kind == "unix")
 
     run(talk())
 
