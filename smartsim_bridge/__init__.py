@@ -2,6 +2,7 @@
 
     errors                    every exception                               far and near
     protocol  links  server   what is said, how it travels, who runs it     the far half
+    files                     trees that are moved: both ends of it         far and near
     deadline  stages          shared by the steps of a connect              the near half
     settings  ssh  bootstrap  how a head is reached and gets a server
     client                    what the user holds
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .client.status import BridgeStatus, Rung
     from .current import init_command_server, shutdown_command_server
     from .errors import CommandServerError
+    from .files.report import FilesReport, Progress, SyncReport
 
 _HOMES = {
     "AsyncBridge": "client.bridge",
@@ -37,7 +39,10 @@ _HOMES = {
     "BridgeStatus": "client.status",
     "Command": "client.blocking",
     "CommandServerError": "errors",
+    "FilesReport": "files.report",
+    "Progress": "files.report",
     "Rung": "client.status",
+    "SyncReport": "files.report",
     "init_command_server": "current",
     "load_ipython_extension": "jupyter",
     "shutdown_command_server": "current",
@@ -51,7 +56,10 @@ __all__ = [
     "BridgeStatus",
     "Command",
     "CommandServerError",
+    "FilesReport",
+    "Progress",
     "Rung",
+    "SyncReport",
     "__version__",
     "init_command_server",
     "shutdown_command_server",

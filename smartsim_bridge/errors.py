@@ -47,6 +47,9 @@ and step, what to try.  This module travels to the head and imports nothing of o
     |   +-- NoSuchCommand             (LookupError) the server knows no such id
     |   +-- CommandTaken              another client follows it now
     +-- BridgeClosed                  the bridge was closed, or belongs to another process
+    +-- TransferFailed                files could not be moved
+    |   +-- DiskFull                  ... for want of room
+    |   +-- TransferIncomplete        ... some of them; the others were
     +-- AgentFailed                   installed shims have nobody who serves them
     +-- RequestRefused                the server will not do what was asked
     +-- ShimsUnavailable              the stand-ins for its commands cannot be put on PATH
@@ -74,6 +77,7 @@ __all__ = [
     "CommandTaken",
     "CommandsForbidden",
     "ConnectTimedOut",
+    "DiskFull",
     "ForwardingRefused",
     "HandshakeFailed",
     "HostKeyChanged",
@@ -109,6 +113,8 @@ __all__ = [
     "ServerStartFailed",
     "ShimsUnavailable",
     "SshFailed",
+    "TransferFailed",
+    "TransferIncomplete",
     "UnsafeDirectory",
     "UnsupportedSshConfig",
     "UploadFailed",
@@ -377,6 +383,23 @@ class CommandTaken(CommandGone):
 
 class BridgeClosed(CommandServerError):
     """Call init_command_server() again; after a fork, call it in the child."""
+
+
+class TransferFailed(CommandServerError):
+    """The files are as they were, or complete; what was under way goes on with the next attempt."""
+
+
+class DiskFull(TransferFailed):
+    """Make room there, or ask for a larger quota, and repeat it: files that came are complete,
+    and the one for which there was no room was removed."""
+
+
+class TransferIncomplete(TransferFailed):
+    """All others were moved: mend what is named and repeat it; `report` tells what was done."""
+
+    def __init__(self, what: str, *, report: object = None, **where: str | None) -> None:
+        super().__init__(what, **where)
+        self.report = report
 
 
 class AgentFailed(CommandServerError):

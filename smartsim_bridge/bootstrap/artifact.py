@@ -27,7 +27,7 @@ __all__ = ["Artifact", "build", "far_half", "weights"]
 
 PACKAGE = "smartsim_bridge"
 SINGLE_FILES = ("__init__.py", "errors.py")
-ROOMS = ("protocol", "links", "server")
+ROOMS = ("protocol", "links", "server", "files")
 ENTRY = """import sys
 
 from smartsim_bridge.server.__main__ import main

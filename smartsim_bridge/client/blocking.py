@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import BridgeClosed
 from ..settings import Settings
@@ -28,9 +28,14 @@ from .result import Result, Wish
 from .status import BridgeStatus
 from .text import decode, encode
 
+if TYPE_CHECKING:
+    from ..files.report import FilesReport, Listener, SyncReport
+    from .transfer import Files
+
 __all__ = ["Bridge", "Command", "Companion"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def _as_told_by(twin: Callable[..., Any]) -> Callable[[F], F]:
@@ -185,6 +190,76 @@ class Bridge:
         command = through.call(self._bridge.attach(command_id, stdout=stdout, stderr=stderr))
         return Command(command, through, _mode(text, encoding, errors))
 
+    @_as_told_by(AsyncBridge.put)
+    def put(
+        self,
+        local: str | os.PathLike[str],
+        remote: str | os.PathLike[str],
+        *,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> FilesReport:
+        names = (os.fspath(local), os.fspath(remote))
+        return self._move(
+            progress,
+            lambda files: files.put(
+                *names, symlinks=symlinks, include=include, exclude=exclude, max_size=max_size
+            ),
+        )
+
+    @_as_told_by(AsyncBridge.get)
+    def get(
+        self,
+        remote: str | os.PathLike[str],
+        local: str | os.PathLike[str],
+        *,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> FilesReport:
+        names = (os.fspath(remote), os.fspath(local))
+        return self._move(
+            progress,
+            lambda files: files.get(
+                *names, symlinks=symlinks, include=include, exclude=exclude, max_size=max_size
+            ),
+        )
+
+    @_as_told_by(AsyncBridge.sync)
+    def sync(
+        self,
+        folder: str | os.PathLike[str],
+        remote: str | os.PathLike[str],
+        *,
+        direction: str = "up",
+        delete: bool = False,
+        keep_newer: bool = False,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> SyncReport:
+        names = (os.fspath(folder), os.fspath(remote))
+        return self._move(
+            progress,
+            lambda files: files.sync(
+                *names,
+                direction=direction,
+                delete=delete,
+                keep_newer=keep_newer,
+                symlinks=symlinks,
+                include=include,
+                exclude=exclude,
+                max_size=max_size,
+            ),
+        )
+
     @_as_told_by(AsyncBridge.when_link_changes)
     def when_link_changes(self, tell: Callable[[bool], object]) -> None:
         self._open().call(self._bridge.when_link_changes(tell))
@@ -256,6 +331,15 @@ class Bridge:
     def portal(self) -> Portal:
         """The way into the loop in which `core` lives."""
         return self._portal
+
+    def _move(self, progress: Listener, begin: Callable[[Files], Coroutine[Any, Any, T]]) -> T:
+        """A transfer; its progress is told by this thread, the caller's."""
+        from .transfer import Files, at_the_desk
+
+        through = self._open()
+        desk = None if progress is None else Desk()
+        tell = None if desk is None else at_the_desk(progress, desk)
+        return through.call(begin(Files(self._bridge, tell)), desk)
 
     def _part(self) -> None:
         for companion in self._companions:

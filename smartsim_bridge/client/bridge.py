@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import CommandServerError, LinkLost, NoSuchCommand
+from ..errors import CommandServerError, LinkLost, NoSuchCommand, RequestRefused
 from ..protocol.environment import left_behind
 from ..protocol.messages import NULL, PIPE, Attach, Located, Start
 from ..settings import Settings
@@ -32,6 +32,10 @@ from .result import Result, Wish
 from .session import Session
 from .status import BridgeStatus
 from .text import encode
+
+if TYPE_CHECKING:
+    from ..files.report import FilesReport, Listener, SyncReport
+    from .transfer import Files
 
 __all__ = ["AsyncBridge", "Words"]
 
@@ -193,15 +197,7 @@ class AsyncBridge:
             keep=keep,
             grace=grace,
         )
-        command = AsyncCommand(self._session, wanted, args)
-        command.waits_for_user = self._waits_for_user
-        command.request_start()
-        try:
-            await command.wait_started()
-        except BaseException:
-            command.abandon()
-            raise
-        return command
+        return await self._started(wanted, args)
 
     async def start(
         self,
@@ -260,6 +256,117 @@ class AsyncBridge:
         command.request_start()
         await command.wait_attached()
         return command
+
+    async def put(
+        self,
+        local: str | os.PathLike[str],
+        remote: str | os.PathLike[str],
+        *,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> FilesReport:
+        """Copies a file, or a folder with all that is in it, to the head.
+
+        `remote` is how it is called there, whatever it is called here; with a slash at its end,
+        the folder that it is put into under its own name.  Relative to the home, as `~` is.
+        Folders on the way are made, what is in a folder that is there stays.  Modes and mtimes
+        are kept.  Each file appears under its name when it is complete; a large one of an
+        earlier attempt that broke off is gone on with.
+
+        `symlinks` inside: "keep", "follow" or "skip" them.  `include` and `exclude` are patterns
+        like those of .gitignore.  `progress` is called with a Progress, ten times a second at
+        most.
+
+        Raises what open() raises for what is named; DiskFull; TransferIncomplete at the end,
+        where something in it could not be moved; TransferFailed; LinkLost as `run`.
+        """
+        return await self._files(progress).put(
+            os.fspath(local),
+            os.fspath(remote),
+            symlinks=symlinks,
+            include=include,
+            exclude=exclude,
+            max_size=max_size,
+        )
+
+    async def get(
+        self,
+        remote: str | os.PathLike[str],
+        local: str | os.PathLike[str],
+        *,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> FilesReport:
+        """Copies a file, or a folder with all that is in it, from the head.
+
+        `put` the other way round: `local` is how it is called here, or with a slash at its end
+        the folder that it is put into.
+        """
+        return await self._files(progress).get(
+            os.fspath(remote),
+            os.fspath(local),
+            symlinks=symlinks,
+            include=include,
+            exclude=exclude,
+            max_size=max_size,
+        )
+
+    async def sync(
+        self,
+        folder: str | os.PathLike[str],
+        remote: str | os.PathLike[str],
+        *,
+        direction: str = "up",
+        delete: bool = False,
+        keep_newer: bool = False,
+        symlinks: str = "keep",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = None,
+        progress: Listener = None,
+    ) -> SyncReport:
+        """Moves what differs between a folder here and one on the head.
+
+        Both are the folders themselves, with or without a slash.  A file is the same where size
+        and mtime are; where only the mtime differs its content decides.  "up" makes the head's
+        like this one, "down" this one like the head's; "both" moves what changed since the last
+        sync of the two, and what changed on both sides is a conflict: told, and not touched.
+
+        With `delete` what was removed on one side is removed on the other.  With `keep_newer` a
+        file that is newer than what would replace it is a conflict, too.  What `include`,
+        `exclude` and `max_size` leave out is neither moved nor deleted.  The others, and what is
+        raised: as for `put`.
+        """
+        return await self._files(progress).sync(
+            os.fspath(folder),
+            os.fspath(remote),
+            direction=direction,
+            delete=delete,
+            keep_newer=keep_newer,
+            symlinks=symlinks,
+            include=include,
+            exclude=exclude,
+            max_size=max_size,
+        )
+
+    async def own_program(self, name: str, *words: str) -> AsyncCommand:
+        """Starts a program of the far half itself, with all streams piped.
+
+        Raises RequestRefused where the server is too old to have it; else as `popen`.
+        """
+        if name not in self._session.talk.welcome.programs:
+            what = f"The server, version {self._session.talk.welcome.version}, cannot do it"
+            advice = "bridge.replace_server(), or `smartsim-bridge start`, brings it up to date."
+            raise RequestRefused(what, host=self.host, step=name, advice=advice)
+        asked = self._request((name, *words), shell=False, cwd=None, env=None)
+        wanted = replace(asked, own=True)
+        return await self._started(wanted, [name, *words])
 
     async def status(self) -> BridgeStatus:
         """How things are, asked of the server now; `connected` tells whether it answered."""
@@ -384,6 +491,22 @@ class AsyncBridge:
             host = self._session.talk.welcome.host
             raise NoSuchCommand(f"{what} {command_id[:ID_LENGTH]!r}", host=host, step="attach")
         return names[0]
+
+    async def _started(self, wanted: Start, args: object) -> AsyncCommand:
+        command = AsyncCommand(self._session, wanted, args)
+        command.waits_for_user = self._waits_for_user
+        command.request_start()
+        try:
+            await command.wait_started()
+        except BaseException:
+            command.abandon()
+            raise
+        return command
+
+    def _files(self, progress: Listener) -> Files:
+        from .transfer import Files, in_the_loop
+
+        return Files(self, in_the_loop(progress))
 
     def _request(self, args: Words, **fields: Any) -> Start:
         return request(

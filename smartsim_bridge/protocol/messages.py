@@ -117,7 +117,8 @@ class Welcome:
 
     `resumed`: the session is known, with every request of it that ever came here.  Where it
     is not, what the client asked before may have run, and must not be asked again.
-    `replaceable`: it understands Replace; `locates`: it understands Locate.
+    `replaceable`: it understands Replace; `locates`: it understands Locate; `programs`: those
+    of its own that a Start may name.
     """
 
     protocol: int
@@ -129,6 +130,7 @@ class Welcome:
     resumed: bool = False
     replaceable: bool = False
     locates: bool = False
+    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class Start:
 
     When its client is gone the command goes on with `keep`; else it ends after `grace`
     seconds.  None: as the server does with such programs, and such an absence.
+
+    With `own`, argv[0] names a program of the far half itself, wherever that lies.
     """
 
     command: str
@@ -168,6 +172,7 @@ class Start:
     number: int = 0
     keep: bool | None = None
     grace: float | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)

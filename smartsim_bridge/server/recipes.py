@@ -7,10 +7,12 @@ nothing of what becomes of the process.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from ..protocol.environment import command_environment
 from ..protocol.messages import Start
 from ..protocol.polls import is_poll, key_of
+from .own_programs import command_line
 from .processes import Owner, Process
 from .runs import Guest, Seat
 from .surroundings import Surroundings, encoded
@@ -40,7 +42,7 @@ class Recipe:
     def _spawn(self, owner: Owner) -> Process:
         request, shared = self._request, self._surroundings
         return Process(
-            [SHELL, "-c", *request.argv] if request.shell else request.argv,
+            self._argv(),
             owner,
             shared.watch,
             program=self.program,
@@ -51,6 +53,12 @@ class Recipe:
             stderr=request.stderr,
             descriptor_limit=shared.descriptor_limit,
         )
+
+    def _argv(self) -> Sequence[str]:
+        request = self._request
+        if request.own:
+            return command_line(request.argv)
+        return [SHELL, "-c", *request.argv] if request.shell else request.argv
 
     @property
     def _directory(self) -> str:

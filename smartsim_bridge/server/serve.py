@@ -47,6 +47,7 @@ from .handover import Carry, Past, written
 from .journal import Journal
 from .locating import locate
 from .options import ServerOptions
+from .own_programs import PROGRAMS
 from .places import Places, private_directory
 from .polls import Polls
 from .register import Register
@@ -323,6 +324,7 @@ class Server:
             resumed=resumed,
             replaceable=True,
             locates=True,
+            programs=PROGRAMS,
         )
 
     def _locate(self, asked: Locate, tell: Callable[[Located], None]) -> None:

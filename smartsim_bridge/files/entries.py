@@ -1,0 +1,121 @@
+"""What is said of one file, folder or link: as the tree's list carries it.
+
+A path is relative, with / between its names, and is text: bytes that are not UTF-8 are
+surrogates, as `os.fsdecode` has them, whatever the encoding of the host.  What arrives is
+never trusted: `checked` refuses a path that would lead out of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import Any, NamedTuple
+
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "LINK",
+    "PART_PREFIX",
+    "PART_SUFFIX",
+    "Entry",
+    "Malformed",
+    "checked",
+    "checked_name",
+    "from_wire",
+    "is_part",
+    "kind_of",
+    "on_wire",
+    "why_skipped",
+]
+
+FILE, FOLDER, LINK = "f", "d", "l"
+
+# Names of what is still being written; no scan shows them.
+PART_PREFIX, PART_SUFFIX = ".smartsim-bridge-", ".part"
+
+MAX_PATH = 64 * 1024  # characters; systems allow 4 KiB of bytes
+
+
+class Malformed(Exception):
+    """The other end said what no end says."""
+
+
+class Entry(NamedTuple):
+    """One entry of a tree."""
+
+    path: str
+    kind: str
+    size: int = 0
+    mtime: int = 0  # nanoseconds since the epoch
+    mode: int = 0  # permission bits
+    link: str = ""  # what a symbolic link says
+
+
+def kind_of(found: os.stat_result) -> str:
+    """FILE, FOLDER, LINK, or "" for what cannot be moved."""
+    for kind, test in ((FILE, stat.S_ISREG), (FOLDER, stat.S_ISDIR), (LINK, stat.S_ISLNK)):
+        if test(found.st_mode):
+            return kind
+    return ""
+
+
+def why_skipped(found: os.stat_result) -> str:
+    """What a special file is."""
+    for word, test in _SPECIAL:
+        if test(found.st_mode):
+            return f"a {word} cannot be moved"
+    return "neither a file nor a folder nor a link"
+
+
+_SPECIAL = (
+    ("named pipe", stat.S_ISFIFO), ("socket", stat.S_ISSOCK),
+    ("device", stat.S_ISCHR), ("device", stat.S_ISBLK),
+)  # fmt: skip
+
+
+def is_part(name: str) -> bool:
+    """Whether it is what a transfer is writing, or has left to go on with."""
+    return name.startswith(PART_PREFIX) and name.endswith(PART_SUFFIX)
+
+
+def checked(words: Any) -> Entry:
+    """An entry that arrived.  Raises Malformed."""
+    try:
+        path, kind, size, mtime, mode, link = words
+    except (TypeError, ValueError):
+        raise Malformed("an entry that is none") from None
+    numbers = all(type(number) is int for number in (size, mtime, mode))
+    texts = isinstance(path, str) and isinstance(link, str)
+    if not (numbers and texts and kind in (FILE, FOLDER, LINK) and size >= 0):
+        raise Malformed("an entry that is none")
+    if path:
+        for name in path.split("/"):
+            checked_name(name)
+    if "\0" in link or (kind == LINK) != bool(link) or len(path) > MAX_PATH:
+        raise Malformed(f"an entry that is none: {path!r}")
+    return Entry(path, kind, size, mtime, stat.S_IMODE(mode) & 0o777, link)
+
+
+def checked_name(name: str) -> str:
+    """One name of a path.  Raises Malformed where it would lead elsewhere."""
+    bad = name in ("", ".", "..") or "/" in name or "\0" in name
+    if not bad and os.name == "nt":
+        bad = any(one in name for one in '\\:*?"<>|') or name != name.rstrip(" .")
+    if bad:
+        raise Malformed(f"a name that leads elsewhere, or cannot be here: {name!r}")
+    return name
+
+
+# Only where the system's encoding of names is another one is there anything to translate.
+_IS_UTF8 = os.name == "nt" or sys.getfilesystemencoding().lower().replace("-", "") == "utf8"
+
+
+def on_wire(name: str) -> str:
+    """A name of this host, as it is said."""
+    return name if _IS_UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def from_wire(name: str) -> str:
+    """A name that was said, as this host has it."""
+    return name if _IS_UTF8 else os.fsdecode(name.encode("utf-8", "surrogateescape"))
