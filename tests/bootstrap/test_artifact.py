@@ -68,7 +68,7 @@ def test_the_name_carries_version_and_digest() -> None:
 def test_the_far_half_travels_and_the_near_half_does_not() -> None:
     rooms = {name.split("/")[1] for name in names() if "/" in name}
 
-    assert rooms == {"__init__.py", "errors.py", "protocol", "links", "server"}
+    assert rooms == {"__init__.py", "errors.py", "protocol", "links", "server", "files"}
     assert "__main__.py" in names()
 
 
