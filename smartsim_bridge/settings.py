@@ -147,6 +147,11 @@ class Settings:
         return platformdirs.user_cache_dir("smartsim-bridge")
 
     @property
+    def sync_directory(self) -> str:
+        """Where it is kept what two folders had in common at the end of their last sync."""
+        return os.path.join(platformdirs.user_state_dir("smartsim-bridge"), "sync")
+
+    @property
     def runtime_directory(self) -> str:
         """Where this process may make a private directory for its sockets."""
         # After `su` or `sudo` the variable names the directory of somebody else, who could put

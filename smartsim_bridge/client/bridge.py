@@ -545,6 +545,16 @@ class AsyncBridge:
         return self._session.talk.welcome.host
 
     @property
+    def spelled(self) -> tuple[str, str]:
+        """The head and the user there, as they were asked for."""
+        return self._settings.addr, self._settings.user or ""
+
+    @property
+    def sync_directory(self) -> str:
+        """Where it is kept what two folders had in common at their last sync."""
+        return self._settings.sync_directory
+
+    @property
     def is_linked(self) -> bool:
         """Whether there is a link now, as far as we know; one that was lost is sought."""
         return self._session.is_linked

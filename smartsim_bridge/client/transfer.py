@@ -10,23 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Optional, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Optional, Protocol, TypeVar, Union
 
 from ..errors import DiskFull, TransferFailed, TransferIncomplete
 from ..files.end import ALWAYS, CHANGED, FULL, Fault, Wish
 from ..files.entries import Malformed, on_wire
-from ..files.report import FilesReport, Listener, Progress, SyncReport
+from ..files.listing import Listing
+from ..files.report import FilesReport, Left, Listener, Progress, SyncReport
 from ..files.scan import KEEP, SYMLINKS
 from ..files.sink import Sink, names_a_folder
 from ..files.source import Source
 from .command import AsyncCommand
 from .desk import Desk
 
-__all__ = ["Files", "Patterns", "Tell", "at_the_desk", "in_the_loop"]
+__all__ = ["Files", "Opener", "Patterns", "Tell", "absolute", "at_the_desk", "in_the_loop"]
 
 Patterns = Iterable[str]
 Tell = Optional[Callable[[Progress], Awaitable[object]]]
+NearEnd = Union[Source, Sink, Listing]
 T = TypeVar("T")
 
 READ_SIZE = 1024 * 1024
@@ -41,6 +43,14 @@ class Opener(Protocol):
     def host(self) -> str:
         """The head's name for itself."""
 
+    @property
+    def spelled(self) -> tuple[str, str]:
+        """The head and the user there, as they were asked for."""
+
+    @property
+    def sync_directory(self) -> str:
+        """Where it is kept what two folders had in common."""
+
     async def own_program(self, name: str, *words: str) -> AsyncCommand:
         """Starts a program of the far half."""
 
@@ -49,32 +59,55 @@ class Files:
     """The transfers of one bridge; `tell` hears how far each is."""
 
     def __init__(self, bridge: Opener, tell: Tell = None) -> None:
-        self._bridge = bridge
+        self.bridge = bridge
         self._tell = tell
 
     async def put(self, local: str, remote: str, **wishes: Any) -> FilesReport:
         """As `AsyncBridge.put`."""
-        wish = self._wish(remote, sends=False, **wishes)
-        near = await self._made(lambda: Source(_absolute(local), wish))
-        return await self._transfer(near, wish)
+        report = await self._put(local, remote, **wishes)
+        self.check(report, report.failed)
+        return report
 
     async def get(self, remote: str, local: str, **wishes: Any) -> FilesReport:
         """As `AsyncBridge.get`."""
-        wish = self._wish(remote, sends=True, **wishes)
-        near = await self._made(lambda: Sink(_absolute(local), wish))
-        return await self._transfer(near, wish)
+        report = await self._get(remote, local, **wishes)
+        self.check(report, report.failed)
+        return report
 
     async def sync(self, folder: str, remote: str, *, direction: str, **wishes: Any) -> SyncReport:
         """As `AsyncBridge.sync`."""
-        if direction not in ("up", "down"):
-            raise ValueError(f"direction={direction!r}: one of up, down")
+        if direction == "both":
+            from .both_ways import sync_both_ways
+
+            return await sync_both_ways(self, folder, remote, **wishes)
         wishes = {"which": CHANGED, "is_folder": True, **wishes}
         if direction == "up":
-            return SyncReport(up=await self.put(folder, remote, **wishes))
-        return SyncReport(down=await self.get(remote, folder, **wishes))
+            report = SyncReport(up=await self._put(folder, remote, **wishes))
+        elif direction == "down":
+            report = SyncReport(down=await self._get(remote, folder, **wishes))
+        else:
+            raise ValueError(f"direction={direction!r}: one of up, down, both")
+        self.check(report, (*report.up.failed, *report.down.failed))
+        return report
 
-    def _wish(self, remote: str, *, sends: bool, which: str = ALWAYS, symlinks: str = KEEP,
+    async def _put(self, local: str, remote: str, **wishes: Any) -> FilesReport:
+        wish = self.wish(remote, sends=False, **wishes)
+        return await self.move(lambda: Source(absolute(local), wish), wish)
+
+    async def _get(self, remote: str, local: str, **wishes: Any) -> FilesReport:
+        wish = self.wish(remote, sends=True, **wishes)
+        return await self.move(lambda: Sink(absolute(local), wish), wish)
+
+    async def move(self, make: Callable[[], Source | Sink], wish: Wish) -> FilesReport:
+        """A transfer whose near end is what `make` makes, in a thread."""
+        near = await self.made(make)
+        await self.transfer(near, wish)
+        source = near.source if isinstance(near, Sink) else near.root
+        return FilesReport(source=source, target=near.target, **near.tally.fields())
+
+    def wish(self, remote: str, *, sends: bool, which: str = ALWAYS, symlinks: str = KEEP,
               include: Patterns = (), exclude: Patterns = (), **others: Any) -> Wish:  # fmt: skip
+        """What the far end is asked; raises TypeError and ValueError."""
         if symlinks not in SYMLINKS:
             raise ValueError(f"symlinks={symlinks!r}: one of {', '.join(SYMLINKS)}")
         return Wish(
@@ -88,17 +121,19 @@ class Files:
             **others,
         )
 
-    async def _made(self, make: Callable[[], T]) -> T:
+    async def made(self, make: Callable[[], T]) -> T:
+        """What `make` makes; the fault that it finds becomes an error."""
         try:
             return await asyncio.to_thread(make)
         except Fault as fault:
             raise self._error(fault) from None
 
-    async def _transfer(self, near: Source | Sink, wish: Wish) -> FilesReport:
+    async def transfer(self, near: NearEnd, wish: Wish) -> None:
+        """The whole conversation with a far end."""
         verb = "send" if wish.sends else "receive"
         talk = _Talk(near, self._tell)
         try:
-            command = await self._bridge.own_program(PROGRAM, verb, wish.place)
+            command = await self.bridge.own_program(PROGRAM, verb, wish.place)
             try:
                 await talk.run(command, wish.line())
             except BaseException:
@@ -108,37 +143,32 @@ class Files:
             raise self._error(fault) from None
         except Malformed as wrong:
             what = f"What the far end of the transfer said makes no sense: {wrong}"
-            raise TransferFailed(what, host=self._bridge.host, step="files") from None
+            raise TransferFailed(what, host=self.bridge.host, step="files") from None
         finally:
             await talk.close()
-        return self._reported(near)
 
-    def _reported(self, near: Source | Sink) -> FilesReport:
-        source = near.source if isinstance(near, Sink) else near.root
-        report = FilesReport(source=source, target=near.target, **near.tally.fields())
-        if near.tally.failures:
-            first = report.failed[0]
-            count = near.tally.failures
-            more = f" and {count - 1} more" if count > 1 else ""
-            what = f"Not moved: {first.path or source} ({first.reason}){more}"
-            raise TransferIncomplete(what, report=report, host=self._bridge.host, step="files")
-        return report
+    def check(self, report: FilesReport | SyncReport, failed: Sequence[Left]) -> None:
+        """Raises TransferIncomplete where anything failed."""
+        if failed:
+            count = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            what = f"Not moved: {failed[0].path or 'the file'} ({failed[0].reason}){count}"
+            raise TransferIncomplete(what, report=report, host=self.bridge.host, step="files")
 
     def _error(self, fault: Fault) -> Exception:
         """Full disks and what else the system said, of here or there."""
-        place = f"{self._bridge.host}:{fault.path}" if fault.is_far else fault.path
+        place = f"{self.bridge.host}:{fault.path}" if fault.is_far else fault.path
         if fault.number in FULL:
-            host = self._bridge.host if fault.is_far else None
+            host = self.bridge.host if fault.is_far else None
             return DiskFull(f"No room for {place}: {fault.text}", host=host, step="files")
         if fault.number:
             return OSError(fault.number, fault.text, place)
-        return TransferFailed(f"{place}: {fault.text}", host=self._bridge.host, step="files")
+        return TransferFailed(f"{place}: {fault.text}", host=self.bridge.host, step="files")
 
 
 class _Talk:
     """One conversation of a near end with a far one."""
 
-    def __init__(self, end: Source | Sink, tell: Tell) -> None:
+    def __init__(self, end: NearEnd, tell: Tell) -> None:
         self._end = end
         self._tell = tell
         self._told = 0.0
@@ -255,7 +285,8 @@ def _last_words(command: AsyncCommand) -> str:
     return f"the far end of the transfer broke off: {last}"
 
 
-def _absolute(local: str) -> str:
+def absolute(local: str) -> str:
+    """A local path as the user wrote it; a slash at its end stays."""
     place = os.path.expanduser(local)
     whole = os.path.abspath(place)
     return os.path.join(whole, "") if names_a_folder(place) else whole

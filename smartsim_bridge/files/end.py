@@ -35,6 +35,15 @@ class Fault(Exception):
         self.is_far = is_far
 
     @classmethod
+    def heard(cls, said: list[Any]) -> Fault:
+        """What the other end says has happened there.  Raises Malformed."""
+        try:
+            number, text, path = said
+            return cls(int(number), str(text), str(path), is_far=True)
+        except (TypeError, ValueError):
+            raise Malformed("a fault that is none") from None
+
+    @classmethod
     def of(cls, error: OSError, path: str) -> Fault:
         """What an OSError says of `path`."""
         return cls(error.errno or 0, error.strerror or str(error), path)
@@ -63,6 +72,8 @@ class Wish:
     keep_newer: bool = False  # what is newer at the sink is left, and told as a conflict
     totals: bool = False  # the source counts before it begins
     is_folder: bool = False  # both ends are folders: a sync
+    chosen: bool = False  # only what the near end names takes part
+    compares: bool = False  # what differs is left as a conflict; what is equal gets its time
 
     @property
     def patterns(self) -> Patterns:

@@ -22,6 +22,7 @@ __all__ = [
     "Malformed",
     "checked",
     "checked_name",
+    "checked_over",
     "from_wire",
     "is_part",
     "kind_of",
@@ -50,6 +51,17 @@ class Entry(NamedTuple):
     mtime: int = 0  # nanoseconds since the epoch
     mode: int = 0  # permission bits
     link: str = ""  # what a symbolic link says
+    over: list[int] | None = None  # size and mtime of what it may replace; None: of anything
+
+    def may_replace(self, found: os.stat_result | None) -> bool:
+        """Whether what is there is what was seen there when this was decided."""
+        if self.over is None:
+            return True
+        size, mtime = self.over
+        if found is None or size < 0:
+            return found is None and size < 0
+        is_file = stat.S_ISREG(found.st_mode)
+        return not is_file or (found.st_size == size and found.st_mtime_ns == mtime)
 
 
 def kind_of(found: os.stat_result) -> str:
@@ -82,7 +94,7 @@ def is_part(name: str) -> bool:
 def checked(words: Any) -> Entry:
     """An entry that arrived.  Raises Malformed."""
     try:
-        path, kind, size, mtime, mode, link = words
+        path, kind, size, mtime, mode, link, *rest = words
     except (TypeError, ValueError):
         raise Malformed("an entry that is none") from None
     numbers = all(type(number) is int for number in (size, mtime, mode))
@@ -94,7 +106,16 @@ def checked(words: Any) -> Entry:
             checked_name(name)
     if "\0" in link or (kind == LINK) != bool(link) or len(path) > MAX_PATH:
         raise Malformed(f"an entry that is none: {path!r}")
-    return Entry(path, kind, size, mtime, stat.S_IMODE(mode) & 0o777, link)
+    return Entry(path, kind, size, mtime, stat.S_IMODE(mode) & 0o777, link, checked_over(*rest[:1]))
+
+
+def checked_over(over: Any = None) -> list[int] | None:
+    """What may be replaced.  Raises Malformed."""
+    if over is None:
+        return None
+    if not (isinstance(over, list) and len(over) == 2 and all(type(one) is int for one in over)):
+        raise Malformed("what may be replaced is none")
+    return over
 
 
 def checked_name(name: str) -> str:

@@ -15,6 +15,7 @@ from .entries import Malformed
 
 __all__ = [
     "ANSWERS",
+    "CHOSEN",
     "DATA",
     "END",
     "ENTRIES",
@@ -23,6 +24,7 @@ __all__ = [
     "LISTED",
     "MISSING",
     "OPEN",
+    "REMOVE",
     "ROOT",
     "TALLY",
     "TARGET",
@@ -40,17 +42,17 @@ __all__ = [
 # From the source.
 ROOT, TOTAL, ENTRIES, LISTED = b"R", b"N", b"E", b"L"
 WHOLE, OPEN, DATA, END = b"W", b"O", b"D", b"Z"
-MISSING = b"M"
+MISSING, REMOVE = b"M", b"V"
 # From the sink.
-TARGET, ANSWERS, HAVE_YOU = b"G", b"A", b"H"
+TARGET, ANSWERS, HAVE_YOU, CHOSEN = b"G", b"A", b"H", b"C"
 # From either.
 TALLY, FAULT = b"T", b"!"
 
 KINDS = frozenset(
     one
     for group in (
-        (ROOT, TOTAL, ENTRIES, LISTED, WHOLE, OPEN, DATA, END, MISSING),
-        (TARGET, ANSWERS, HAVE_YOU, TALLY, FAULT),
+        (ROOT, TOTAL, ENTRIES, LISTED, WHOLE, OPEN, DATA, END, MISSING, REMOVE),
+        (TARGET, ANSWERS, HAVE_YOU, CHOSEN, TALLY, FAULT),
     )
     for one in group
 )

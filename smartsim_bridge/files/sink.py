@@ -11,7 +11,8 @@ import os
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .delta import digest_of, is_same_time, looks_equal
@@ -30,6 +31,7 @@ from .entries import (
 )
 from .frames import (
     ANSWERS,
+    CHOSEN,
     DATA,
     END,
     ENTRIES,
@@ -38,6 +40,7 @@ from .frames import (
     LISTED,
     MISSING,
     OPEN,
+    REMOVE,
     ROOT,
     TALLY,
     TARGET,
@@ -52,11 +55,12 @@ from .frames import (
 from .ground import Ground, Place
 from .landing import RESUME_FROM, Landing, own_part, partial_of, settle, write_whole
 from .scan import Scan
-from .source import AGAIN
+from .source import AGAIN, BATCH, DIFFERS, Chosen, checked_choice
 from .tally import Tally
 
 __all__ = ["Sink"]
 
+CHOSEN_AHEAD = 4  # messages of names that the source has before it has answered any
 ASK_AT_ONCE = 512  # names that the source is asked for in one message
 KEPT_TIMES = 1024 * 1024  # bytes of folders' times; more of them go to a file
 
@@ -72,7 +76,13 @@ class _Wanted(NamedTuple):
 class Sink:
     """Writes to `place`, absolute; with a slash at its end the thing goes into that folder."""
 
-    def __init__(self, place: str, wish: Wish) -> None:
+    def __init__(
+        self,
+        place: str,
+        wish: Wish,
+        chosen: Iterable[Chosen] | None = None,
+        remove: Iterable[Chosen] = (),
+    ) -> None:
         self.tally = Tally()
         self.is_over = False
         self.target = self.source = ""
@@ -93,6 +103,10 @@ class Sink:
         self._asked: list[str] = []
         self._doomed: list[str] = []  # folders that go when they are empty
         self._times = tempfile.SpooledTemporaryFile(KEPT_TIMES, mode="w+", encoding="ascii")  # noqa: SIM115
+        self._removals = list(remove)
+        self._choices = None if chosen is None else _batches(chosen)
+        for _ in range(CHOSEN_AHEAD):
+            self._choose()
         self._narrow: list[Entry] = []  # folders that we could not write into as they shall be
 
     # --- as every end
@@ -167,6 +181,15 @@ class Sink:
             if want is not None:
                 wants.append(want)
         self._say(ANSWERS, wants)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Names some more of what is to come, where it is chosen here."""
+        if self._choices is not None:
+            batch = next(self._choices, [])
+            self._say(CHOSEN, batch)
+            if not batch:
+                self._choices = None
 
     def _consider(self, number: int, entry: Entry) -> list[Any] | None:
         if not entry.path and entry.kind == FOLDER:
@@ -180,6 +203,9 @@ class Sink:
                 self.tally.count("folders")
             return None
         found = place.look()
+        if not entry.may_replace(found):
+            self.tally.leave("conflicts", entry.path, "changed while it was compared")
+            return None
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise OSError(0, "a folder is there, and is not replaced")
         if found is not None and self._is_to_stay(entry, found):
@@ -215,7 +241,7 @@ class Sink:
     ) -> list[Any]:
         """All of it, or all but what is there already."""
         have, digest, is_target = 0, None, False
-        if entry.size >= RESUME_FROM:
+        if entry.size >= RESUME_FROM and not self._wish.compares:
             partial = partial_of(place, entry)
             if partial is not None:
                 have, digest = partial
@@ -281,6 +307,8 @@ class Sink:
         self._wanted[number] = wanted._replace(entry=now)
         self.tally.bytes_done += begin
         if begin and wanted.is_target:
+            if begin != now.size:
+                raise Malformed("more of a file than was asked for")
             return  # it is the same so far; END tells whether that is all
         try:
             landing, self._landing = self._landing, None
@@ -316,6 +344,9 @@ class Sink:
             return
         self._open = -1
         del self._wanted[number]
+        if reason == DIFFERS:
+            self.tally.leave("conflicts", wanted.entry.path, "changed on both sides")
+            return
         if reason:  # the source counts it as its own failure
             if landing is not None:
                 landing.discard()
@@ -388,6 +419,25 @@ class Sink:
                 self._delete(path, is_folder=False)
         self._ask()
 
+    def _remove(self, body: Body) -> None:
+        """What the near end has decided to be removed."""
+        for words in json_body(body, list):
+            path, over = checked_choice(words)
+            self.remove(path, over)
+
+    def remove(self, path: str, over: list[int] | None) -> None:
+        """Removes a file, a link or an empty folder, where it is what was seen there."""
+        try:
+            found = self._grounded.place(path).look()
+        except OSError:
+            return
+        if found is None:
+            return
+        if not Entry(path, FILE, over=over).may_replace(found):
+            self.tally.leave("conflicts", path, "changed while it was compared")
+            return
+        self._delete(path, is_folder=stat.S_ISDIR(found.st_mode))
+
     def _delete(self, path: str, *, is_folder: bool) -> None:
         try:
             self._grounded.forget()
@@ -402,6 +452,8 @@ class Sink:
     def _settle(self) -> None:
         """The folders get their times, now that nothing is put into them any more."""
         self._is_settled = True
+        for path, over in self._removals:
+            self.remove(path, over)
         self._times.seek(0)
         for line in self._times:
             self._settle_folder(Entry(*json.loads(line)))
@@ -430,8 +482,7 @@ class Sink:
         self.is_over = True
 
     def _fault(self, body: Body) -> None:
-        number, text, path = json_body(body, list)
-        raise Fault(int(number), str(text), str(path), is_far=True)
+        raise Fault.heard(json_body(body, list))
 
     # --- inside
 
@@ -467,6 +518,12 @@ class Sink:
         self._said.append(said(kind, what))
 
 
+def _batches(chosen: Iterable[Chosen]) -> Iterator[list[Chosen]]:
+    names = iter(chosen)
+    while batch := list(islice(names, BATCH)):
+        yield batch
+
+
 def names_a_folder(place: str) -> bool:
     """Whether a target, as it was written, can only be a folder to put something into."""
     return place.endswith(("/", os.sep)) or os.path.basename(place) in ("", ".", "..")
@@ -482,6 +539,7 @@ _HANDLERS = {
     DATA: Sink._data,
     END: Sink._ended,
     MISSING: Sink._missing,
+    REMOVE: Sink._remove,
     TALLY: Sink._other_tally,
     FAULT: Sink._fault,
 }

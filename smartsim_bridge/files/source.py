@@ -10,14 +10,28 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Generator, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, Optional
 
 from .delta import digest_of
 from .end import Fault, Wish
-from .entries import FILE, FOLDER, Entry, Malformed, from_wire, kind_of, on_wire, why_skipped
+from .entries import (
+    FILE,
+    FOLDER,
+    LINK,
+    Entry,
+    Malformed,
+    checked_name,
+    checked_over,
+    from_wire,
+    kind_of,
+    on_wire,
+    why_skipped,
+)
 from .frames import (
     ANSWERS,
+    CHOSEN,
     DATA,
     END,
     ENTRIES,
@@ -26,6 +40,7 @@ from .frames import (
     LISTED,
     MISSING,
     OPEN,
+    REMOVE,
     ROOT,
     TALLY,
     TARGET,
@@ -40,7 +55,7 @@ from .frames import (
 from .scan import FOLLOW, Scan, describe
 from .tally import Tally
 
-__all__ = ["Source"]
+__all__ = ["AGAIN", "BATCH", "DIFFERS", "Chosen", "Source", "checked_choice"]
 
 BATCH = 512  # entries in one message
 AHEAD = 4096  # entries that the sink has not answered
@@ -55,6 +70,9 @@ _READ = (
 _NOT_THROUGH_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
+Chosen = tuple[str, Optional[list[int]]]  # a path, and what may be replaced there
+
+
 class _Want(NamedTuple):
     """What the sink asks for: of entry `number`, all but what it may have already."""
 
@@ -66,7 +84,13 @@ class _Want(NamedTuple):
 class Source:
     """Sends what is at `root`, absolute."""
 
-    def __init__(self, root: str, wish: Wish) -> None:
+    def __init__(
+        self,
+        root: str,
+        wish: Wish,
+        chosen: Iterable[Chosen] | None = None,
+        remove: Iterable[Chosen] = (),
+    ) -> None:
         self.tally = Tally()
         self.is_over = False
         self.target = ""  # absolute, at the sink
@@ -82,7 +106,10 @@ class Source:
         self._is_listed = False
         self._sending: Iterator[bytes] | None = None
         self._found = self._look()
-        self._list = self._entries_below()
+        self._list = self._entries_below() if chosen is None else self._described(chosen)
+        self._remove = list(remove)
+        self._chosen: deque[list[Chosen]] = deque()
+        self._waits_for_choice = wish.chosen and chosen is None
         name = os.path.basename(os.path.abspath(root))  # also of what ends with a slash
         kind = kind_of(self._found)
         self._say(ROOT, {"kind": kind, "name": on_wire(name), "path": on_wire(root)})
@@ -127,7 +154,9 @@ class Source:
                 return piece
             self._sending = None
         if not self._is_listed and self._may_run_ahead:
-            return self._batch()
+            batch = self._batch()
+            if batch:
+                return batch
         if self._wants:
             want = self._wants.popleft()
             self._sending = self._content(want, self._entries.pop(want.number))
@@ -142,21 +171,27 @@ class Source:
         self._said.append(said(kind, what))
 
     def _batch(self) -> bytes:
-        first, batch = self._next, []
-        for entry in self._list:
-            batch.append(entry)
+        """Some more of the list."""
+        if not self._waits_for_choice:
+            batch = list(islice(self._list, BATCH))
+            is_last = len(batch) < BATCH
+        elif self._chosen:
+            choice = self._chosen.popleft()
+            batch, is_last = list(self._described(choice)), not choice
+        else:
+            return b""
+        first = self._next
+        for entry in batch:
             if entry.kind == FILE:
                 self._entries[self._next] = entry
             self._next += 1
-            if len(batch) == BATCH:
-                break
-        else:
+        self._unanswered.append((first, self._next))
+        if is_last:
             self._is_listed = True
+            if self._remove:
+                self._say(REMOVE, self._remove)
             self._say(LISTED, self._next)
-        if batch:
-            self._unanswered.append((first, self._next))
-            return said(ENTRIES, batch)
-        return self._said.popleft()
+        return said(ENTRIES, batch)
 
     def _content(self, want: _Want, entry: Entry) -> Iterator[bytes]:
         """The frames of one file; END with a reason where it cannot be read."""
@@ -177,7 +212,7 @@ class Source:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, why_skipped(found))
-        if found.st_size <= SMALL and not want.have:
+        if found.st_size <= SMALL and not want.have and not self._wish.compares:
             content = _all_of(descriptor)
             is_as_told = describe(entry.path, FILE, found) == entry
             if content is not None and is_as_told and _is_same(found, os.fstat(descriptor)):
@@ -186,7 +221,8 @@ class Source:
                 return
         for _ in range(ATTEMPTS):
             if (yield from self._pieces(want, entry, descriptor)):
-                self._has_sent(0, entry)
+                if not self._wish.compares:
+                    self._has_sent(0, entry)
                 return
             want = _Want(want.number, 0, "")
         raise OSError(0, "it changes while it is read")
@@ -194,7 +230,12 @@ class Source:
     def _pieces(self, want: _Want, entry: Entry, descriptor: int) -> Generator[bytes, None, bool]:
         """OPEN, DATA and END of a large file; whether it stayed the same meanwhile."""
         found = os.fstat(descriptor)
+        if want.have == entry.size != found.st_size:
+            want = _Want(want.number, 0, "")  # the sink has what this was, not the first part of it
         begin, digest = _begin(want, found, descriptor)
+        if self._wish.compares and begin < found.st_size:
+            yield said(END, [want.number, DIFFERS, ""])
+            return True
         self.tally.count("resumed", begin)
         yield said(OPEN, [want.number, begin, list(describe(entry.path, FILE, found))])
         os.lseek(descriptor, begin, os.SEEK_SET)
@@ -257,6 +298,9 @@ class Source:
             if entry is not None:
                 self.tally.pass_by(entry.size)
 
+    def _choice(self, body: Body) -> None:
+        self._chosen.append(json_body(body, list))
+
     def _have_you(self, body: Body) -> None:
         """Which of these there are not, so that the sink deletes them."""
         now = self._look()
@@ -280,8 +324,7 @@ class Source:
         self.is_over = True
 
     def _fault(self, body: Body) -> None:
-        number, text, path = json_body(body, list)
-        raise Fault(int(number), str(text), str(path), is_far=True)
+        raise Fault.heard(json_body(body, list))
 
     # --- what there is
 
@@ -318,6 +361,21 @@ class Source:
         yield describe("", FOLDER, self._found)
         yield from self._scan(self.tally)
 
+    def _described(self, chosen: Iterable[Chosen]) -> Iterator[Entry]:
+        """What is chosen, as it is now; what is gone takes no part."""
+        for words in chosen:
+            path, over = checked_choice(words)
+            place = self._path(path)
+            try:
+                found = self._stat(place)
+                kind = kind_of(found)
+                link = os.readlink(place) if kind == LINK else ""
+            except OSError as gone:
+                self.tally.leave("failed", path, gone.strerror or str(gone))
+                continue
+            if kind:
+                yield describe(path, kind, found, link)._replace(over=over)
+
     def _scan(self, tally: Tally) -> Scan:
         return Scan(self.root, self._wish.patterns, self._wish.symlinks, tally.tell)
 
@@ -332,7 +390,21 @@ class Source:
         self._say(TOTAL, [self.files_total, self.bytes_total])
 
 
-AGAIN = "again"  # in an END: it changed, and comes once more
+# In an END: it changed, and comes once more; it is not what the sink has.
+AGAIN, DIFFERS = "again", "differs"
+
+
+def checked_choice(words: Any) -> Chosen:
+    """A path, and what may be replaced there.  Raises Malformed."""
+    try:
+        path, over = words
+    except (TypeError, ValueError):
+        raise Malformed("a choice that is none") from None
+    if not isinstance(path, str):
+        raise Malformed("a choice that is none")
+    for name in path.split("/"):
+        checked_name(name)
+    return path, checked_over(over)
 
 
 def _begin(want: _Want, found: os.stat_result, descriptor: int) -> tuple[int, Any]:
@@ -371,6 +443,7 @@ def _checked_want(words: Any) -> _Want:
 _HANDLERS = {
     TARGET: Source._target,
     ANSWERS: Source._answers,
+    CHOSEN: Source._choice,
     HAVE_YOU: Source._have_you,
     TALLY: Source._other_tally,
     FAULT: Source._fault,
