@@ -21,6 +21,7 @@ from .bulk import GIB, MIB, measure_input, measure_output
 from .cold import measure_cold
 from .crowd import measure_crowd
 from .distance import DISTANCES, measure_distance
+from .files import measure_files
 from .growth import measure_growth
 from .head import open_head
 from .imports import measure_imports
@@ -45,6 +46,8 @@ WHOLE = {
     "shims": 60,
     "bulk": 5,
     "largest": GIB // MIB,
+    "files": 5,
+    "many": 2000,
     "distance": 20,
     "growth": 100,
     "past": 10_000,
@@ -58,6 +61,8 @@ QUICK = {
     "shims": 3,
     "bulk": 1,
     "largest": 1,
+    "files": 1,
+    "many": 20,
     "distance": 1,
     "growth": 5,
     "past": 100,
@@ -65,6 +70,7 @@ QUICK = {
 OTHERS = {
     "commands": "commands at once",
     "largest": "the largest amount in MiB",
+    "many": "small files of a folder",
     "past": "commands before, at most",
 }
 
@@ -105,6 +111,9 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
             "shims": measure_shims(counts["shims"], chance),
             "output": measure_output(head, counts["largest"] * MIB, counts["bulk"], chance),
             "input": measure_input(head, counts["largest"] * MIB, counts["bulk"], chance),
+            "files": measure_files(
+                head, counts["largest"] * MIB, counts["many"], counts["files"], chance
+            ),
             **{
                 words: measure_distance(head, seconds, counts["distance"], chance)
                 for words, seconds in DISTANCES.items()

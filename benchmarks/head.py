@@ -119,7 +119,7 @@ def open_head() -> Iterator[BenchHead]:
     before = dict(os.environ)
     # Whoever searches for a Python on the head finds ours among the others.
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    with Sshd(us(), environment={"PATH": path}) as sshd:
+    with Sshd(us(), ["Subsystem sftp internal-sftp"], environment={"PATH": path}) as sshd:
         head = BenchHead(sshd)
         try:
             for name in before:

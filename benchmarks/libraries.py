@@ -16,7 +16,15 @@ from .far import EXECNET_LOOP, run_there
 from .head import BenchHead
 from .peers import COMMAND, LIMIT, Peer
 
-__all__ = ["AsyncSsh", "Execnet", "Fabric", "Mitogen", "ParamikoExec", "Rpyc"]
+__all__ = [
+    "AsyncSsh",
+    "Execnet",
+    "Fabric",
+    "Mitogen",
+    "ParamikoExec",
+    "Rpyc",
+    "paramiko_login",
+]
 
 
 class ParamikoExec(Peer):
@@ -32,7 +40,7 @@ class ParamikoExec(Peer):
         sshd = head.sshd
         self.client = paramiko.SSHClient()
         self.client.load_host_keys(str(sshd.known_hosts))
-        self.client.connect(sshd.host, sshd.port, sshd.user.name, **_paramiko_login(head))
+        self.client.connect(sshd.host, sshd.port, sshd.user.name, **paramiko_login(head))
 
     def call(self) -> None:
         """Both streams to their ends, then the status."""
@@ -117,7 +125,7 @@ class Fabric(Peer):
             sshd.user.name,
             sshd.port,
             config=fabric.Config(lazy=True),  # and no files of whoever runs this
-            connect_kwargs=_paramiko_login(head),
+            connect_kwargs=paramiko_login(head),
         )
         self.connection.client.load_host_keys(str(sshd.known_hosts))
 
@@ -197,7 +205,7 @@ class Rpyc(Peer):
         self.machine.close()
 
 
-def _paramiko_login(head: BenchHead) -> dict[str, Any]:
+def paramiko_login(head: BenchHead) -> dict[str, Any]:
     """With the head's key only, over a socket with TCP_NODELAY, which paramiko does not set."""
     made = socket.create_connection((head.sshd.host, head.sshd.port), timeout=LIMIT)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import bulk, cold, crowd, distance, shims, trips
+from . import bulk, cold, crowd, distance, files, shims, trips
 from .budget import Verdict, judge
 from .figures import Spread, ratio, spread
 from .growth import Grown
@@ -93,6 +93,20 @@ CHAPTERS = (
     ),
     _bulk("output", "Output of a command"),
     _bulk("input", "Input of a command"),
+    Chapter(
+        "files",
+        "Files: a large one, and many small ones",
+        {
+            part: part
+            for part in (
+                *(files.LARGE_UP, files.LARGE_DOWN),
+                *(files.MANY_UP, files.MANY_DOWN, files.AGAIN),
+            )
+        },
+        (files.SCP, files.LARGE_UP),
+        files.LARGE_UP,
+        "scp, large up",
+    ),
     *(_distance(words) for words in distance.DISTANCES),
 )
 

@@ -9,6 +9,7 @@
     shims                     stand-ins for the head's commands, and where they are served
     current                   init_command_server: this process's bridge, with its shims
     agent                     serves shims where no process has a bridge
+    bars                      how far a transfer is, in a terminal or a notebook
     cli  jupyter  remote      faces: the command line, the notebook, the old names
     demo                      a head node in a box, and a tour
     doctor                    every stage to a head, looked at one by one
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .bars import ProgressBar
     from .client.blocking import Bridge, Command
     from .client.bridge import AsyncBridge
     from .client.command import AsyncCommand
@@ -41,6 +43,7 @@ _HOMES = {
     "CommandServerError": "errors",
     "FilesReport": "files.report",
     "Progress": "files.report",
+    "ProgressBar": "bars",
     "Rung": "client.status",
     "SyncReport": "files.report",
     "init_command_server": "current",
@@ -58,6 +61,7 @@ __all__ = [
     "CommandServerError",
     "FilesReport",
     "Progress",
+    "ProgressBar",
     "Rung",
     "SyncReport",
     "__version__",

@@ -21,7 +21,15 @@ ROOT = Path(__file__).parent.parent
 
 # Less says as much of whether it works.
 FEW = ["--trips=2", "--crowd=1", "--commands=20", "--cold=1", "--imports=1", "--shims=1"]
-FEW += ["--bulk=1", "--largest=1", "--distance=1", "--growth=1", "--past=100"]
+FEW += [
+    "--bulk=1",
+    "--largest=1",
+    "--files=1",
+    "--many=20",
+    "--distance=1",
+    "--growth=1",
+    "--past=100",
+]
 SECONDS = 300.0
 
 PEERS = {

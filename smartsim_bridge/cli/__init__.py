@@ -8,6 +8,7 @@ its own beyond the words on the screen.
     shims     the same installed for good, and the agent behind them
     way       the options that tell the way to a head, and the bridge they make
     commands  run attach ps           head   start stop status logs doctor
+    transfers put get sync
     voice     what is said to the person     statuses  how we end
 """
 
@@ -24,6 +25,7 @@ from .head import add_doctor, add_logs, add_start, add_status, add_stop
 from .shell import add_shell
 from .shims import add_shims
 from .statuses import INTERRUPTED, OURS
+from .transfers import add_get, add_put, add_sync
 from .voice import say
 
 __all__ = ["main"]
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (
         *(add_start, add_run, add_shell, add_shims, add_ps, add_attach),
+        *(add_put, add_get, add_sync),
         *(add_status, add_stop, add_logs, add_doctor),
     ):
         add(verbs)

@@ -37,7 +37,7 @@ async def sync_both_ways(
     root = await asyncio.to_thread(os.path.realpath, absolute(folder))
     memory = LastSync(files.bridge.sync_directory, *files.bridge.spelled, root, remote.rstrip("/"))
     wish = files.wish(remote, sends=True, which=CHANGED, is_folder=True, **wishes)
-    there, left_there = await _listed_there(files, wish)
+    there, left_there, place = await _listed_there(files, wish)
     here, left_here = await asyncio.to_thread(_listed_here, root, wish)
     # Where one of them is not there at all, nothing was removed from it: all of it is to come.
     is_known = here is not None and there is not None
@@ -54,17 +54,17 @@ async def sync_both_ways(
     finally:
         common = sides.in_common(plan, before)
         await asyncio.shield(asyncio.to_thread(memory.write, common))
-    return sides.reported(plan)
+    return sides.reported(plan, place)
 
 
-async def _listed_there(files: Files, wish: Wish) -> tuple[Tree | None, Tally]:
-    """No tree where there is no such folder."""
+async def _listed_there(files: Files, wish: Wish) -> tuple[Tree | None, Tally, str]:
+    """No tree where there is no such folder; and what it is called there."""
     listing = Listing()
     try:
         await files.transfer(listing, replace(wish, totals=False))
     except FileNotFoundError:
-        return None, listing.tally
-    return listing.entries, listing.tally
+        return None, listing.tally, ""
+    return listing.entries, listing.tally, listing.root
 
 
 def _listed_here(root: str, wish: Wish) -> tuple[Tree | None, Tally]:
@@ -140,12 +140,13 @@ class _Sides:
                 known[path] = before[path]
         return [known[path] for path in sorted(known)]
 
-    def reported(self, plan: Plan) -> SyncReport:
+    def reported(self, plan: Plan, place: str) -> SyncReport:
         """What was done.  Raises TransferIncomplete."""
         conflicts = [Left(path, "changed on both sides") for path in plan.conflicts]
         up = replace(
             self._up,
             source=self._root,
+            target=self._up.target or place,
             unchanged=sum(bool(self.here[path].kind == "f") for path in plan.same),
             skipped=self._skipped,
             conflicts=(*conflicts, *self._compared.conflicts, *self._up.conflicts)[:MAX_TOLD],

@@ -74,6 +74,7 @@ class Landing:
         self._is_resumable = entry.size >= RESUME_FROM
         self._part = place.beside(own_part())
         self._descriptor = -1
+        self._before = place.look()
         self._open(begin)
 
     def write(self, data: Body) -> None:
@@ -106,8 +107,8 @@ class Landing:
         self.position = 0
 
     def leave(self) -> None:
-        """Keeps it for a later attempt, where that is worth it."""
-        if self._is_resumable and self.position:
+        """Keeps it for a later attempt, where that is worth it and nobody was faster."""
+        if self._is_resumable and self.position and _is_same(self._before, self._place.look()):
             self._close()
         else:
             self.discard()
@@ -179,6 +180,12 @@ def _part_name(place: Place) -> str:
     return f"{PART_PREFIX}{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{PART_SUFFIX}"
 
 
+def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
 def _is_ours(found: os.stat_result) -> bool:
     """Whether nobody else can have made it, or reads it by another name."""
     is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
@@ -195,5 +202,4 @@ def _is_mine_alone(descriptor: int, part: Place) -> bool:
                 return False  # any other: a file system without locks
     mine, named = os.fstat(descriptor), part.look()
     # Whoever held it until now may have renamed it to its place.
-    is_named = named is not None and (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
-    return is_named and _is_ours(mine)
+    return _is_same(mine, named) and _is_ours(mine)
