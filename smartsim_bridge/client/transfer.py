@@ -32,6 +32,9 @@ NearEnd = Union[Source, Sink, Listing]
 T = TypeVar("T")
 
 READ_SIZE = 1024 * 1024
+# In the middle of a large file it is gathered for so long what comes: a step for every few
+# KiB would cost more than the writing.  A window of 1 MiB is not filled in it.
+GATHER_SECONDS = 0.001
 TELLS_PER_SECOND = 10.0  # a bar needs no more, and a program that counts does not either
 PROGRAM = "files"
 
@@ -208,6 +211,8 @@ class _Talk:
     async def _hear(self, command: AsyncCommand) -> None:
         assert command.stdout is not None
         while not self._end.is_over:
+            if self._end.is_amid:
+                await asyncio.sleep(GATHER_SECONDS)
             data = await command.stdout.read(READ_SIZE)
             if not data:
                 break

@@ -110,7 +110,11 @@ class End(Protocol):
     def receive(self, data: Body) -> None:
         """Takes what the other end said.  Raises Fault, Malformed."""
 
-    def produce(self) -> bytes:
+    @property
+    def is_amid(self) -> bool:
+        """Whether much more of the same is on its way."""
+
+    def produce(self) -> Body:
         """The next that is to be said; b"" where that depends on what comes.  Raises Fault."""
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ file, DATA a piece of a large one, which is handed on as it comes and never gath
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ __all__ = [
     "WHOLE",
     "Body",
     "Cutter",
+    "data_frame",
     "frame",
     "json_body",
     "said",
@@ -68,6 +70,15 @@ Body = Union[bytes, memoryview]
 def frame(kind: bytes, body: Body = b"") -> bytes:
     """One frame."""
     return _HEAD.pack(kind, len(body)) + body
+
+
+def data_frame(file: io.FileIO, most: int) -> tuple[Body, int]:
+    """A piece of a file, read into its frame; and how many bytes that is, at its end."""
+    framed = bytearray(_HEAD.size + most)
+    view = memoryview(framed)
+    size = file.readinto(view[_HEAD.size :]) or 0
+    _HEAD.pack_into(framed, 0, DATA, size)
+    return view[: _HEAD.size + size], size
 
 
 def said(kind: bytes, what: Any) -> bytes:

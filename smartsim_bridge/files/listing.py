@@ -34,6 +34,8 @@ class Listing:
         self._cutter = Cutter()
         self._said: list[bytes] = []
 
+    is_amid = False
+
     def receive(self, data: Body) -> None:
         """Entries, and the end of them."""
         for kind, body in self._cutter.feed(data):

@@ -120,6 +120,11 @@ class Sink:
             handler(self, body)
             self._go_on()
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether the rest of a large file is on its way."""
+        return self._open >= 0
+
     def produce(self) -> bytes:
         """Answers."""
         said, self._said = b"".join(self._said), deque()

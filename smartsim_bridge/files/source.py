@@ -7,6 +7,7 @@ a message, large ones in pieces.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections import deque
@@ -32,7 +33,6 @@ from .entries import (
 from .frames import (
     ANSWERS,
     CHOSEN,
-    DATA,
     END,
     ENTRIES,
     FAULT,
@@ -47,7 +47,7 @@ from .frames import (
     TOTAL,
     Body,
     Cutter,
-    frame,
+    data_frame,
     json_body,
     said,
     whole,
@@ -60,7 +60,7 @@ __all__ = ["AGAIN", "BATCH", "DIFFERS", "Chosen", "Source", "checked_choice"]
 BATCH = 512  # entries in one message
 AHEAD = 4096  # entries that the sink has not answered
 SMALL = 64 * 1024  # a file up to this goes as one frame
-PIECE = 256 * 1024  # of a larger one; and as much of small ones goes at once
+PIECE = 512 * 1024  # of a larger one; and as much of small ones goes at once
 ATTEMPTS = 3  # to read a file that changes meanwhile
 
 _READ = (
@@ -104,7 +104,7 @@ class Source:
         self._wants: deque[_Want] = deque()
         self._next = 0
         self._is_listed = False
-        self._sending: Iterator[bytes] | None = None
+        self._sending: Iterator[Body] | None = None
         self._found = self._look()
         self._list = self._entries_below() if chosen is None else self._described(chosen)
         self._remove = list(remove)
@@ -118,6 +118,8 @@ class Source:
 
     # --- as every end
 
+    is_amid = False  # only answers come
+
     def receive(self, data: Body) -> None:
         """Answers, and what follows them."""
         for kind, body in self._cutter.feed(data):
@@ -126,16 +128,17 @@ class Source:
                 raise Malformed(f"a source is not told {kind!r}")
             handler(self, body)
 
-    def produce(self) -> bytes:
+    def produce(self) -> Body:
         """Lists ahead, then sends content; many small things at once."""
-        gathered, size = [], 0
+        gathered: list[Body] = []
+        size = 0
         while size < PIECE:
             one = self._one()
             if not one:
                 break
             gathered.append(one)
             size += len(one)
-        return b"".join(gathered)
+        return gathered[0] if len(gathered) == 1 else b"".join(gathered)
 
     def close(self) -> None:
         """Lets go of the file that is open."""
@@ -145,7 +148,7 @@ class Source:
 
     # --- what it says
 
-    def _one(self) -> bytes:
+    def _one(self) -> Body:
         if self._said:
             return self._said.popleft()
         if self._sending is not None:
@@ -193,7 +196,7 @@ class Source:
             self._say(LISTED, self._next)
         return said(ENTRIES, batch)
 
-    def _content(self, want: _Want, entry: Entry) -> Iterator[bytes]:
+    def _content(self, want: _Want, entry: Entry) -> Iterator[Body]:
         """The frames of one file; END with a reason where it cannot be read."""
         self.tally.name = entry.path
         try:
@@ -208,7 +211,7 @@ class Source:
         finally:
             os.close(descriptor)
 
-    def _read(self, want: _Want, entry: Entry, descriptor: int) -> Iterator[bytes]:
+    def _read(self, want: _Want, entry: Entry, descriptor: int) -> Iterator[Body]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, why_skipped(found))
@@ -227,7 +230,7 @@ class Source:
             want = _Want(want.number, 0, "")
         raise OSError(0, "it changes while it is read")
 
-    def _pieces(self, want: _Want, entry: Entry, descriptor: int) -> Generator[bytes, None, bool]:
+    def _pieces(self, want: _Want, entry: Entry, descriptor: int) -> Generator[Body, None, bool]:
         """OPEN, DATA and END of a large file; whether it stayed the same meanwhile."""
         found = os.fstat(descriptor)
         if want.have == entry.size != found.st_size:
@@ -238,19 +241,20 @@ class Source:
             return True
         self.tally.count("resumed", begin)
         yield said(OPEN, [want.number, begin, list(describe(entry.path, FILE, found))])
-        os.lseek(descriptor, begin, os.SEEK_SET)
+        file = io.FileIO(descriptor, closefd=False)
+        file.seek(begin)
         self.tally.bytes_done += begin
         position = begin
         while True:
-            piece = os.read(descriptor, PIECE)
-            if not piece:
+            framed, size = data_frame(file, PIECE)
+            if not size:
                 break
-            position += len(piece)
+            position += size
             if digest is not None:
-                digest.update(piece)
-            self.tally.count("bytes", len(piece))
-            self.tally.bytes_done += len(piece)
-            yield frame(DATA, piece)
+                digest.update(framed[-size:])
+            self.tally.count("bytes", size)
+            self.tally.bytes_done += size
+            yield framed
         is_same = _is_same(found, os.fstat(descriptor)) and position == found.st_size
         if not is_same:
             self.tally.bytes_done -= position
