@@ -199,7 +199,7 @@ class InputWriter:
             piece = data[start : start + MAX_PAYLOAD]
             self._post(self._sending.take(piece), piece, False)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Writes it all, waiting while the command does not read.
 
         Raises BrokenPipeError where the command closed its stdin, LinkLost, and ValueError
