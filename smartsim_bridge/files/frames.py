@@ -34,6 +34,7 @@ __all__ = [
     "Body",
     "Cutter",
     "data_frame",
+    "fields",
     "frame",
     "json_body",
     "said",
@@ -107,6 +108,14 @@ def json_body(body: Body, kind: type) -> Any:
     if not isinstance(value, kind):
         raise Malformed(f"{type(value).__name__} where {kind.__name__} is due")
     return value
+
+
+def fields(body: Body, count: int) -> list[Any]:
+    """The values of a list of so many.  Raises Malformed."""
+    found: list[Any] = json_body(body, list)
+    if len(found) != count:
+        raise Malformed(f"{len(found)} values where {count} are due")
+    return found
 
 
 class Cutter:

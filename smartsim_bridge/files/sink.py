@@ -48,6 +48,7 @@ from .frames import (
     WHOLE,
     Body,
     Cutter,
+    fields,
     json_body,
     said,
     whole_body,
@@ -69,7 +70,8 @@ class _Wanted(NamedTuple):
     """An entry that was asked for, and what is there of it."""
 
     entry: Entry
-    digest: Any  # running, of what an earlier attempt left
+    have: int  # bytes that are there already
+    digest: Any  # running, of those
     is_target: bool  # of the file itself, which may turn out to be the same
 
 
@@ -170,7 +172,10 @@ class Sink:
         self._only = on_wire(os.path.basename(place))
 
     def _total(self, body: Body) -> None:
-        self.files_total, self.bytes_total = map(int, json_body(body, list)[:2])
+        files, size = fields(body, 2)
+        if type(files) is not int or type(size) is not int:
+            raise Malformed("totals that are none")
+        self.files_total, self.bytes_total = files, size
 
     def _entries(self, body: Body) -> None:
         """Some of the list: folders and links are made, files asked for where they are wanted."""
@@ -252,7 +257,7 @@ class Sink:
                 have, digest = partial
         if not have and self._may_be_same(entry, found):
             have, digest, is_target = entry.size, self._digest_there(place, entry.size), True
-        self._wanted[number] = _Wanted(entry, digest, is_target)
+        self._wanted[number] = _Wanted(entry, have, digest, is_target)
         return [number, have, "" if digest is None else digest.hexdigest()]
 
     def _may_be_same(self, entry: Entry, found: os.stat_result | None) -> bool:
@@ -303,9 +308,9 @@ class Sink:
             self.tally.name = entry.path
 
     def _opened(self, body: Body) -> None:
-        number, begin, words = json_body(body, list)
+        number, begin, words = fields(body, 3)
         wanted, now = self._due(number), checked(words)
-        if now.path != wanted.entry.path or now.kind != FILE or type(begin) is not int:
+        if now.path != wanted.entry.path or now.kind != FILE or begin not in (0, wanted.have):
             raise Malformed("another file than was asked for")
         self._open, self.tally.name = number, now.path
         self._digest = wanted.digest if begin else None
@@ -339,13 +344,13 @@ class Sink:
             self._failed(self._wanted[self._open].entry.path, refused)
 
     def _ended(self, body: Body) -> None:
-        number, reason, digest = json_body(body, list)
+        number, reason, digest = fields(body, 3)
         wanted = self._due(number)
         landing, self._landing = self._landing, None
         if reason == AGAIN:
             if landing is not None:
                 landing.discard()
-            self._wanted[number] = wanted._replace(digest=None, is_target=False)
+            self._wanted[number] = wanted._replace(have=0, digest=None, is_target=False)
             return
         self._open = -1
         del self._wanted[number]
@@ -361,20 +366,22 @@ class Sink:
     def _complete(self, wanted: _Wanted, landing: Landing | None, digest: str) -> None:
         entry = wanted.entry
         try:
+            if landing is not None and landing.position != entry.size:
+                raise Malformed(f"{landing.position} bytes of a file of {entry.size}")
             if self._digest is not None and self._digest.hexdigest() != digest:
                 raise OSError(0, "what was there changed while the rest came")
             if landing is not None:
                 landing.finish()
+                self.tally.files_done += 1
             elif wanted.is_target and self._digest is not None:
                 settle(self._place(entry), entry)
-            else:
-                return  # it could not be written, which was told
-        except OSError as refused:
+                self.tally.files_done += 1
+        except (OSError, Malformed) as refused:
             if landing is not None:
                 landing.discard()
+            if isinstance(refused, Malformed):
+                raise
             self._failed(entry.path, refused)
-        else:
-            self.tally.files_done += 1
 
     # --- the end of it
 
