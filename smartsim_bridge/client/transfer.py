@@ -34,7 +34,7 @@ T = TypeVar("T")
 READ_SIZE = 1024 * 1024
 # In the middle of a large file it is gathered for so long what comes: a step for every few
 # KiB would cost more than the writing.  A window of 1 MiB is not filled in it.
-GATHER_SECONDS = 0.001
+GATHER_SECONDS = 0.0005
 TELLS_PER_SECOND = 10.0  # a bar needs no more, and a program that counts does not either
 PROGRAM = "files"
 
