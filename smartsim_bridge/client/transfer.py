@@ -8,12 +8,14 @@ business; what the far end says when it gives up becomes an error here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Optional, Protocol, TypeVar, Union
 
-from ..errors import DiskFull, TransferFailed, TransferIncomplete
+from ..errors import CommandServerError, DiskFull, TransferFailed, TransferIncomplete
 from ..files.end import ALWAYS, CHANGED, FULL, Fault, Wish
 from ..files.entries import Malformed, on_wire
 from ..files.listing import Listing
@@ -35,6 +37,7 @@ READ_SIZE = 1024 * 1024
 # In the middle of a large file it is gathered for so long what comes: a step for every few
 # KiB would cost more than the writing.  A window of 1 MiB is not filled in it.
 GATHER_SECONDS = 0.0005
+LAST_WORDS_SECONDS = 5.0  # for a far end that broke off to be over, and to have said why
 TELLS_PER_SECOND = 10.0  # a bar needs no more, and a program that counts does not either
 PROGRAM = "files"
 
@@ -199,6 +202,8 @@ class _Talk:
                 task.cancel()
             await asyncio.wait({hearing, saying})
         if not self._end.is_over:
+            with contextlib.suppress(subprocess.TimeoutExpired, CommandServerError):
+                await command.wait(LAST_WORDS_SECONDS)
             raise Fault(0, _last_words(command), "", is_far=True)
         await self._progress(is_over=True)
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 __all__ = [
     "FILE",
     "FOLDER",
+    "KEEPS_MODES",
     "LINK",
+    "NO_MODE",
     "PART_PREFIX",
     "PART_SUFFIX",
     "Entry",
@@ -35,6 +37,10 @@ FILE, FOLDER, LINK = "f", "d", "l"
 # Names of what is still being written; no scan shows them.
 PART_PREFIX, PART_SUFFIX = ".smartsim-bridge-", ".part"
 
+# What Windows calls a mode would make everything writable for all on the other side.
+KEEPS_MODES = os.name != "nt"
+NO_MODE = -1
+
 MAX_PATH = 64 * 1024  # characters; systems allow 4 KiB of bytes
 
 
@@ -49,9 +55,14 @@ class Entry(NamedTuple):
     kind: str
     size: int = 0
     mtime: int = 0  # nanoseconds since the epoch
-    mode: int = 0  # permission bits
+    mode: int = 0  # permission bits, or NO_MODE
     link: str = ""  # what a symbolic link says
     over: list[int] | None = None  # size and mtime of what it may replace; None: of anything
+
+    def has_mode_of(self, found: os.stat_result) -> bool:
+        """Whether its mode is the same, as far as there are any."""
+        is_told = self.mode != NO_MODE and KEEPS_MODES
+        return not is_told or stat.S_IMODE(found.st_mode) & 0o777 == self.mode
 
     def may_replace(self, found: os.stat_result | None) -> bool:
         """Whether what is there is what was seen there when this was decided."""
@@ -106,7 +117,8 @@ def checked(words: Any) -> Entry:
             checked_name(name)
     if "\0" in link or (kind == LINK) != bool(link) or len(path) > MAX_PATH:
         raise Malformed(f"an entry that is none: {path!r}")
-    return Entry(path, kind, size, mtime, stat.S_IMODE(mode) & 0o777, link, checked_over(*rest[:1]))
+    mode = NO_MODE if mode == NO_MODE else stat.S_IMODE(mode) & 0o777
+    return Entry(path, kind, size, mtime, mode, link, checked_over(*rest[:1]))
 
 
 def checked_over(over: Any = None) -> list[int] | None:

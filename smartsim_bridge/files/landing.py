@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from typing import Any
 
 from .delta import digest_of
-from .entries import PART_PREFIX, PART_SUFFIX, Entry
+from .entries import NO_MODE, PART_PREFIX, PART_SUFFIX, Entry
 from .frames import Body
 from .ground import Place
 
@@ -30,11 +31,15 @@ __all__ = ["RESUME_FROM", "Landing", "own_part", "partial_of", "settle", "write_
 # Below this, sending it again costs no more than asking what is there.
 RESUME_FROM = 1024 * 1024
 
+DEFAULT_MODE = 0o644  # of a file whose mode nobody knows
+
 _WRITE = (
     os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
-_TOKEN = os.urandom(6).hex()  # this process's own names
+# Names that nobody else writes under: of this process, and one for each.
+_TOKEN = os.urandom(6).hex()
+_numbers = itertools.count()
 
 
 def write_whole(place: Place, content: Body, entry: Entry) -> None:
@@ -89,7 +94,8 @@ class Landing:
         """It is complete: it gets its mode, its time and its name.  Raises OSError."""
         part = self._part
         if hasattr(os, "fchmod"):
-            os.fchmod(self._descriptor, self._entry.mode)
+            mode = self._entry.mode
+            os.fchmod(self._descriptor, DEFAULT_MODE if mode == NO_MODE else mode)
         if os.utime in os.supports_fd:
             os.utime(self._descriptor, ns=(self._entry.mtime, self._entry.mtime))
         else:
@@ -115,8 +121,12 @@ class Landing:
 
     def discard(self) -> None:
         """Removes what was written."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._part.name, dir_fd=self._part.folder)
+        part = self._part
+        for _ in range(2):  # Windows removes no file that is open; others keep its lock so long
+            with contextlib.suppress(OSError):
+                os.unlink(part.name, dir_fd=part.folder)
+                break
+            self._close()
         self._close()
 
     def _open(self, begin: int) -> None:
@@ -131,11 +141,7 @@ class Landing:
             os.ftruncate(self._descriptor, begin)
             os.lseek(self._descriptor, begin, os.SEEK_SET)
             return
-        try:
-            self._descriptor = os.open(self._part.name, _WRITE | os.O_EXCL, 0o600, dir_fd=folder)
-        except FileExistsError:  # of an earlier process with the same number drawn, or planted
-            os.unlink(self._part.name, dir_fd=folder)
-            self._descriptor = os.open(self._part.name, _WRITE | os.O_EXCL, 0o600, dir_fd=folder)
+        self._descriptor = os.open(self._part.name, _WRITE | os.O_EXCL, 0o600, dir_fd=folder)
 
     def _copy(self, other: int, begin: int) -> int:
         """Somebody else is writing the same file: a name of our own, with what he has."""
@@ -154,21 +160,21 @@ class Landing:
         return mine
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)  # where a quota may be told of first
 
 
 def own_part() -> str:
-    """A name that no other process writes under."""
-    return f"{PART_PREFIX}{_TOKEN}{PART_SUFFIX}"
+    """A name that nobody else writes under."""
+    return f"{PART_PREFIX}{_TOKEN}-{next(_numbers)}{PART_SUFFIX}"
 
 
 def settle(place: Place, entry: Entry) -> None:
     """Gives what is there already its mode and time.  Raises OSError."""
     follows = os.utime not in os.supports_follow_symlinks  # Windows
     found = place.look()
-    if found is not None and stat.S_IMODE(found.st_mode) & 0o777 != entry.mode:
+    if found is not None and not entry.has_mode_of(found):
         os.chmod(place.name, entry.mode, dir_fd=place.folder)
     os.utime(
         place.name, ns=(entry.mtime, entry.mtime), dir_fd=place.folder, follow_symlinks=follows

@@ -11,6 +11,7 @@ from .frames import (
     LISTED,
     ROOT,
     TALLY,
+    TARGET,
     TOTAL,
     Body,
     Cutter,
@@ -54,6 +55,7 @@ class Listing:
 
     def _root(self, body: Body) -> None:
         self.root = str(json_body(body, dict).get("path"))
+        self._said.append(said(TARGET, ["/", 0]))  # nothing is put anywhere
 
     def _entries(self, body: Body) -> None:
         for entry in map(checked, json_body(body, list)):

@@ -159,7 +159,7 @@ class Sink:
         except OSError as refused:
             raise Fault.of(refused, on_wire(place)) from None
         self.target = on_wire(place)
-        self._say(TARGET, self.target)
+        self._say(TARGET, [self.target, os.stat(place).st_ino if is_folder else 0])
 
     def _enter(self, place: str, is_folder: bool) -> None:
         if is_folder:
@@ -215,6 +215,7 @@ class Sink:
         found = place.look()
         if not entry.may_replace(found):
             self.tally.leave("conflicts", entry.path, "changed while it was compared")
+            self.tally.pass_by(entry.size)
             return None
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise OSError(0, "a folder is there, and is not replaced")
@@ -231,7 +232,7 @@ class Sink:
             return False
         is_file = entry.kind == FILE and stat.S_ISREG(found.st_mode)
         if is_file and looks_equal(entry, found):
-            if stat.S_IMODE(found.st_mode) & 0o777 != entry.mode:
+            if not entry.has_mode_of(found):
                 settle(self._place(entry), entry)
             self.tally.count("unchanged")
             self.tally.pass_by(entry.size)
@@ -302,7 +303,7 @@ class Sink:
         try:
             write_whole(self._place(entry), content, entry)
         except OSError as refused:
-            self._failed(entry.path, refused)
+            self._not_written(entry.path, refused)
         else:
             self.tally.pass_by(len(content))
             self.tally.name = entry.path
@@ -326,7 +327,7 @@ class Sink:
                 landing.discard()
             self._landing = Landing(self._place(now), now, begin)
         except OSError as refused:
-            self._failed(now.path, refused)
+            self._not_written(now.path, refused)
 
     def _data(self, body: Body) -> None:
         if self._open < 0:
@@ -341,7 +342,7 @@ class Sink:
         except OSError as refused:
             landing, self._landing = self._landing, None
             landing.discard()
-            self._failed(self._wanted[self._open].entry.path, refused)
+            self._not_written(self._wanted[self._open].entry.path, refused)
 
     def _ended(self, body: Body) -> None:
         number, reason, digest = fields(body, 3)
@@ -381,7 +382,7 @@ class Sink:
                 landing.discard()
             if isinstance(refused, Malformed):
                 raise
-            self._failed(entry.path, refused)
+            self._not_written(entry.path, refused)
 
     # --- the end of it
 
@@ -518,6 +519,11 @@ class Sink:
         if wanted is None:
             raise Malformed("a file that was not asked for")
         return wanted
+
+    def _not_written(self, path: str, error: OSError) -> None:
+        """The source sends it, and counts it as moved."""
+        self.tally.count("files", -1)
+        self._failed(path, error)
 
     def _failed(self, path: str, error: OSError) -> None:
         """It is told and the others go on; but a full disk is full for them, too."""

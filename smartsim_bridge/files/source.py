@@ -48,6 +48,7 @@ from .frames import (
     Body,
     Cutter,
     data_frame,
+    fields,
     json_body,
     said,
     whole,
@@ -106,6 +107,7 @@ class Source:
         self._is_listed = False
         self._sending: Iterator[Body] | None = None
         self._found = self._look()
+        self._scanning = self._scan(self.tally)
         self._list = self._entries_below() if chosen is None else self._described(chosen)
         self._remove = list(remove)
         self._chosen: deque[list[Chosen]] = deque()
@@ -156,7 +158,8 @@ class Source:
             if piece is not None:
                 return piece
             self._sending = None
-        if not self._is_listed and self._may_run_ahead:
+        # Only then is it known whether what is listed holds the place where it is put.
+        if self.target and not self._is_listed and self._may_run_ahead:
             batch = self._batch()
             if batch:
                 return batch
@@ -278,7 +281,9 @@ class Source:
     # --- what it hears
 
     def _target(self, body: Body) -> None:
-        self.target = str(json_body(body, str))
+        target, inode = fields(body, 2)
+        self.target = str(target)
+        self._scanning.avoid = (self.target.rpartition("/")[2], inode)
 
     def _answers(self, body: Body) -> None:
         """Which of the oldest batch are wanted, in order."""
@@ -311,9 +316,13 @@ class Source:
         if (now.st_dev, now.st_ino) != (self._found.st_dev, self._found.st_ino):
             raise Fault(0, "another folder is there than when it began", self.root)
         asked = json_body(body, list)
+        if not self._wish.delete:
+            raise Malformed("a question that nobody asked for")
         self._say(MISSING, [place for place, path in enumerate(asked) if self._lacks(str(path))])
 
     def _lacks(self, path: str) -> bool:
+        for name in path.split("/"):
+            checked_name(name)  # what there is elsewhere is nobody's business
         try:
             self._stat(self._path(path))
         except (FileNotFoundError, NotADirectoryError):
@@ -363,7 +372,7 @@ class Source:
             yield describe("", FILE, self._found)
             return
         yield describe("", FOLDER, self._found)
-        yield from self._scan(self.tally)
+        yield from self._scanning
 
     def _described(self, chosen: Iterable[Chosen]) -> Iterator[Entry]:
         """What is chosen, as it is now; what is gone takes no part."""

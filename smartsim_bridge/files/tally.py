@@ -74,6 +74,8 @@ class Tally:
 
     def fields(self) -> dict[str, Any]:
         """Those of a report."""
+        failed = {one.path for one in self.lists["failed"]}
+        self.names["moved"] = [path for path in self.names["moved"] if path not in failed]
         return {
             **self.counts,
             **{name: tuple(of) for name, of in self.lists.items()},

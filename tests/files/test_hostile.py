@@ -7,6 +7,7 @@ import json
 import os
 import random
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,11 @@ def test_a_file_that_becomes_a_link_before_it_is_read_is_not_read(
     (here / "a").write_text("a")
     (tmp_path / "secret").write_text("s")
     sender, sink = Source(str(here), WISH), Sink(str(there), WISH)
-    sink.receive(sender.produce())
+    for _ in range(2):
+        sink.receive(sender.produce())
+        sender.receive(sink.produce())
     (here / "a").unlink()
     (here / "a").symlink_to(tmp_path / "secret")
-    sender.receive(sink.produce())
     sink.receive(sender.produce())
     assert list(there.iterdir()) == []
     assert [one.path for one in sender.tally.lists["failed"]] == ["a"]
@@ -182,9 +184,18 @@ def test_more_than_was_offered_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     for number in (0, 2, -1):
         sender = Source(str(tmp_path), WISH)
+        sender.receive(frames.said(frames.TARGET, ["/there", 0]))
         sender.produce()
         with pytest.raises(Malformed, match="not offered"):
             sender.receive(frames.said(frames.ANSWERS, [[number, 0, ""]]))
+
+
+def test_a_sink_learns_nothing_of_what_is_elsewhere(tmp_path: Path) -> None:
+    asked = frames.said(frames.HAVE_YOU, ["../../etc/passwd"])
+    with pytest.raises(Malformed, match="nobody asked"):
+        Source(str(tmp_path), WISH).receive(asked)
+    with pytest.raises(Malformed, match="leads elsewhere"):
+        Source(str(tmp_path), replace(WISH, delete=True)).receive(asked)
 
 
 def test_set_uid_bits_are_dropped(tmp_path: Path, there: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smartsim_bridge.files import landing, source
+from smartsim_bridge.files import landing, scan, source
 from smartsim_bridge.files.end import Fault
 from smartsim_bridge.files.sink import Sink
 from smartsim_bridge.files.source import Source
@@ -316,3 +316,50 @@ def test_progress_counts_up_to_the_totals(here: Path, there: Path) -> None:
         for end in (sender, sink):
             assert end.files_total == end.tally.files_done == 701
             assert end.bytes_total == end.tally.bytes_done
+
+
+def test_a_tree_is_not_put_into_itself_for_ever(here: Path) -> None:
+    (here / "a").write_text("x")
+    (here / "sub").mkdir()
+    sink = move(here, here / "sub" / "copy")
+    assert [one.reason for one in sink.tally.lists["failed"]] in ([], ["this is where it is put"])
+    assert sorted(tree(here / "sub" / "copy")) == ["b'a'", "b'sub'"]
+
+
+def test_a_tree_may_be_deeper_than_a_stack(here: Path, there: Path) -> None:
+    depth = 700
+    for place in (here, there):
+        place.mkdir(exist_ok=True)
+    folder = os.open(here, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=folder)
+        folder, above = os.open("d", os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    sink = move(here, there)
+    assert sink.tally.counts["folders"] == depth
+    assert not sink.tally.failures
+
+
+def test_several_at_once_into_one_folder_do_not_meet(here: Path, there: Path) -> None:
+    (here / "a").write_bytes(b"a" * 5000)
+    (here / "b").write_bytes(b"b" * 5000)
+    pairs = [(Source(str(here / n), WISH), Sink(f"{there}/", WISH)) for n in "ab"]
+    while not all(one.is_over and other.is_over for one, other in pairs):
+        for one, other in pairs:
+            other.receive(one.produce())
+            one.receive(other.produce())
+    assert tree(there) == tree(here)
+
+
+def test_a_mode_that_nobody_knows_is_an_ordinary_one(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from Windows, where everything would be writable for all."""
+    (here / "a").write_text("x")
+    os.chmod(here / "a", 0o666)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "KEEPS_MODES", False)
+        for _ in range(2):
+            move(here, there, SYNC)
+    assert stat.S_IMODE((there / "a").stat().st_mode) == 0o644
