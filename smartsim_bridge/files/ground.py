@@ -16,7 +16,10 @@ from .entries import from_wire
 
 __all__ = ["Ground", "Place"]
 
-_CAN_OPEN_BELOW = {os.open, os.mkdir, os.stat, os.unlink, os.rmdir} <= os.supports_dir_fd
+_CAN_OPEN_BELOW = os.supports_dir_fd >= {
+    *(os.open, os.mkdir, os.stat, os.unlink, os.rmdir, os.rename),
+    *(os.chmod, os.utime, os.readlink, os.symlink),
+}
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NOFOLLOW | getattr(os, "O_CLOEXEC", 0)
 
