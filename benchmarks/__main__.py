@@ -46,7 +46,8 @@ WHOLE = {
     "shims": 60,
     "bulk": 5,
     "largest": GIB // MIB,
-    "files": 5,
+    "files": 3,
+    "file": 256,
     "many": 2000,
     "distance": 20,
     "growth": 100,
@@ -62,6 +63,7 @@ QUICK = {
     "bulk": 1,
     "largest": 1,
     "files": 1,
+    "file": 1,
     "many": 20,
     "distance": 1,
     "growth": 5,
@@ -70,6 +72,7 @@ QUICK = {
 OTHERS = {
     "commands": "commands at once",
     "largest": "the largest amount in MiB",
+    "file": "the one large file, in MiB",
     "many": "small files of a folder",
     "past": "commands before, at most",
 }
@@ -112,7 +115,7 @@ def _measure(counts: Mapping[str, int], seed: int) -> Run:
             "output": measure_output(head, counts["largest"] * MIB, counts["bulk"], chance),
             "input": measure_input(head, counts["largest"] * MIB, counts["bulk"], chance),
             "files": measure_files(
-                head, counts["largest"] * MIB, counts["many"], counts["files"], chance
+                head, counts["file"] * MIB, counts["many"], counts["files"], chance
             ),
             **{
                 words: measure_distance(head, seconds, counts["distance"], chance)

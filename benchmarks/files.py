@@ -57,14 +57,15 @@ class Mover(Peer):
 class BridgeFiles(Mover):
     """put, get and sync over one rung."""
 
-    def __init__(self, transport: str) -> None:
-        self.name = f"bridge {transport}"
+    def __init__(self, transport: str, ssh: str = "auto") -> None:
+        self.name = f"bridge {transport}" + (f", {ssh}" if ssh != "auto" else "")
         self.transport = transport
+        self.ssh = ssh
         self.bridge: Bridge | None = None
 
     def open(self, head: BenchHead) -> None:
         """A client of the one server."""
-        self.bridge = head.bridge(self.transport)
+        self.bridge = head.bridge(self.transport, ssh=self.ssh)
 
     def up(self, local: Path, remote: Path) -> None:
         """put."""
@@ -183,6 +184,7 @@ def measure_files(
     _plant(place / "here", large, many, chance)
     movers: list[Peer] = [
         *(BridgeFiles(name) for name in ("local", "direct", "tunnel", "stdio")),
+        BridgeFiles("tunnel", "openssh"),
         *(Scp(), Rsync(), ParamikoSftp()),
     ]
     try:

@@ -54,13 +54,13 @@ class BenchHead:
         config = str(self.sshd.ssh_config)
         return {"addr": self.alias, "ssh_config": config, "python": self.python, **wish}
 
-    def bridge(self, transport: str) -> Bridge:
+    def bridge(self, transport: str, **more: Any) -> Bridge:
         """A bridge over that rung, to the server; started if there is none."""
         self.ensure_server()
         if self.state_dir and transport == "direct":
             os.environ[STATE_DIR] = self.state_dir
         try:
-            return init_command_server(**self.keywords(transport))
+            return init_command_server(**self.keywords(transport), **more)
         finally:
             os.environ.pop(STATE_DIR, None)
 
