@@ -25,6 +25,7 @@ FEW += [
     "--bulk=1",
     "--largest=1",
     "--files=1",
+    "--file=1",
     "--many=20",
     "--distance=1",
     "--growth=1",
